@@ -95,7 +95,7 @@ func signedBytes(domain, typ string, payload []byte) []byte {
 }
 
 var (
-	encMode = must(cbor.CoreDetEncOptions().EncMode())
+	encMode = must(encOptions().EncMode())
 	decMode = must(cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
@@ -107,6 +107,14 @@ var (
 		UTF8:              cbor.UTF8RejectInvalid,
 	}.DecMode())
 )
+
+// encOptions are core deterministic, with nil lists and byte strings written as
+// empty ones: otherwise null and empty would be two spellings of one value.
+func encOptions() cbor.EncOptions {
+	o := cbor.CoreDetEncOptions()
+	o.NilContainers = cbor.NilContainerAsEmpty
+	return o
+}
 
 // Marshal encodes v as deterministic CBOR (RFC 8949 §4.2.1).
 func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }

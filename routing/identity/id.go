@@ -6,7 +6,6 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // Size is the length of every ID in bytes: an Ed25519 public key.
@@ -80,11 +79,8 @@ func ParseNetworkID(s string) (NetworkID, error) {
 // LooksLikeID reports whether s has the length and alphabet of an ID, so that a
 // mistyped ID is told from a name: no name has 56 base32 characters.
 func LooksLikeID(s string) bool {
-	if len(s) != TextSize {
-		return false
-	}
-	_, err := encoding.DecodeString(strings.ToLower(s))
-	return err == nil
+	_, ok := decodeText(s)
+	return ok
 }
 
 // ServiceOf returns the service every node provides under its own key: the
@@ -184,11 +180,11 @@ func parseText(s string, kind byte) (key [Size]byte, err error) {
 	if len(s) != TextSize {
 		return key, fmt.Errorf("%q: %w, this has %d", clip(s), ErrLength, len(s))
 	}
-	raw, err := encoding.DecodeString(strings.ToLower(s))
-	if err != nil {
+	raw, ok := decodeText(s)
+	if !ok {
 		return key, fmt.Errorf("%q: %w", s, ErrAlphabet)
 	}
-	copy(key[:], raw)
+	copy(key[:], raw[:])
 	got := raw[Size+2]
 	if sum := checksum(key, got); raw[Size] != sum[0] || raw[Size+1] != sum[1] {
 		return [Size]byte{}, fmt.Errorf("%q: %w", s, ErrChecksum)
@@ -201,6 +197,28 @@ func parseText(s string, kind byte) (key [Size]byte, err error) {
 		return [Size]byte{}, fmt.Errorf("%q: %w: a %s ID is wanted, this is a %s ID", s, ErrKind, kindNames[kind], name)
 	}
 	return key, nil
+}
+
+// decodeText decodes 56 characters of base32 in either case. It looks at each
+// byte itself: the standard decoder skips line breaks, and Unicode's lower case
+// of the Kelvin sign is a plain k, so both would let a shorter text through.
+func decodeText(s string) (raw [Size + 3]byte, ok bool) {
+	if len(s) != TextSize {
+		return raw, false
+	}
+	var lower [TextSize]byte
+	for i := range len(s) {
+		c := s[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+			return raw, false
+		}
+		lower[i] = c
+	}
+	n, err := encoding.Decode(raw[:], lower[:])
+	return raw, err == nil && n == len(raw)
 }
 
 func checksum(key [Size]byte, kind byte) [2]byte {

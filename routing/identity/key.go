@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/pem"
 	"errors"
@@ -33,10 +34,11 @@ func NewKeyFromSeed(seed [ed25519.SeedSize]byte) PrivateKey {
 	return PrivateKey{key: ed25519.NewKeyFromSeed(seed[:])}
 }
 
-// ParseKey reads the PEM form that MarshalPEM writes.
+// ParseKey reads the PEM form that MarshalPEM writes. Text before the block is
+// ignored, a second block is an error.
 func ParseKey(text []byte) (PrivateKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != pemType || len(block.Bytes) != ed25519.SeedSize {
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != pemType || len(block.Bytes) != ed25519.SeedSize || len(bytes.TrimSpace(rest)) > 0 {
 		return PrivateKey{}, ErrKeyFile
 	}
 	return NewKeyFromSeed([ed25519.SeedSize]byte(block.Bytes)), nil
