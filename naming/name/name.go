@@ -39,12 +39,18 @@ func Parse(s string) (Name, error) {
 	if len(s) < MinLength || len(s) > MaxLength {
 		return fail(fmt.Sprintf("a name has %d to %d characters", MinLength, MaxLength))
 	}
-	lower := strings.ToLower(s)
-	for _, c := range []byte(lower) {
+	// Lowered by hand: Unicode's lower case of the Kelvin sign is a plain k.
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+			b[i] = c
+		}
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
 			return fail("only letters, digits and hyphens")
 		}
 	}
+	lower := string(b)
 	if lower[0] == '-' || lower[len(lower)-1] == '-' {
 		return fail("no hyphen at the start or end")
 	}
