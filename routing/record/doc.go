@@ -11,7 +11,7 @@
 //
 // Records carry a sequence number. The higher one wins; of two with the same
 // number the greater encoding wins, so every node decides alike, and the loser
-// merges and writes anew. Sequencer makes numbers that never run backwards, even
+// merges and writes anew. NextSequence makes numbers that never run backwards, even
 // over a restored backup.
 //
 // # Limits

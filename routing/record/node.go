@@ -37,12 +37,15 @@ const nodeType = "node"
 // Locator is one UDP address of a node, encoded as 6 or 18 bytes.
 type Locator struct{ netip.AddrPort }
 
-// MarshalBinary implements encoding.BinaryMarshaler: address then port, big endian.
+// MarshalBinary implements encoding.BinaryMarshaler: address then port, big
+// endian. An IPv4 address mapped to IPv6 is written as IPv4, a zone is dropped,
+// and what UnmarshalBinary would refuse is an error here already.
 func (l Locator) MarshalBinary() ([]byte, error) {
-	b := l.Addr().AsSlice()
-	if b == nil {
-		return nil, fmt.Errorf("%w: locator without an address", ErrInvalid)
+	addr := l.Addr().Unmap()
+	if !addr.IsValid() || l.Port() == 0 || addr.IsUnspecified() || addr.IsMulticast() {
+		return nil, fmt.Errorf("%w: locator %s", ErrInvalid, l.AddrPort)
 	}
+	b := addr.AsSlice()
 	return append(b, byte(l.Port()>>8), byte(l.Port())), nil
 }
 
@@ -52,10 +55,11 @@ func (l *Locator) UnmarshalBinary(b []byte) error {
 		return fmt.Errorf("%w: locator of %d bytes", ErrInvalid, len(b))
 	}
 	addr, _ := netip.AddrFromSlice(b[:len(b)-2])
-	l.AddrPort = netip.AddrPortFrom(addr, uint16(b[len(b)-2])<<8|uint16(b[len(b)-1]))
-	if addr.Is4In6() || l.Port() == 0 || addr.IsUnspecified() || addr.IsMulticast() {
-		return fmt.Errorf("%w: locator %s", ErrInvalid, l.AddrPort)
+	at := netip.AddrPortFrom(addr, uint16(b[len(b)-2])<<8|uint16(b[len(b)-1]))
+	if addr.Is4In6() || at.Port() == 0 || addr.IsUnspecified() || addr.IsMulticast() {
+		return fmt.Errorf("%w: locator %s", ErrInvalid, at)
 	}
+	l.AddrPort = at
 	return nil
 }
 

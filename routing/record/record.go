@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"scn.alt/scn/routing/identity"
@@ -59,8 +60,12 @@ func Compare(aSequence uint64, a []byte, bSequence uint64, b []byte) int {
 // NextSequence returns the sequence number of the record after last: the time in
 // microseconds, or last+1 where that is greater. A node restored from an old
 // backup thus goes on above what it had published since, and one whose clock
-// went back goes on above what it remembers.
+// went back goes on above what it remembers. It never runs backwards: after the
+// greatest number there is no next one, and it is returned again.
 func NextSequence(last uint64, now time.Time) uint64 {
+	if last == math.MaxUint64 {
+		return last
+	}
 	return max(last+1, uint64(max(0, now.UnixMicro())))
 }
 

@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -94,15 +95,24 @@ type Port struct {
 
 const serviceType = "service"
 
-// Seal signs the record. The key must be the service's own.
+// Seal signs the record, its lists brought into order. The key must be the
+// service's own. Of the tombstones it keeps the newest that fit MaxSize, so that
+// a service with MaxGrants providers can still be written.
 func (r ServiceRecord) Seal(key identity.PrivateKey) ([]byte, error) {
 	if key.Service() != r.Service {
 		return nil, ErrKey
 	}
+	r.sort()
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
-	return seal(key, serviceType, r)
+	for {
+		b, err := seal(key, serviceType, r)
+		if !errors.Is(err, ErrLimit) || len(r.Tombstones) == 0 {
+			return b, err
+		}
+		r.keepTombstones(len(r.Tombstones) - 1)
+	}
 }
 
 // OpenService verifies an encoded ServiceRecord of the service named. With an
@@ -154,8 +164,11 @@ func (r ServiceRecord) Revoke(node identity.NodeID, sequence uint64) ServiceReco
 }
 
 // Merge joins two records of one service that were written apart: for every node
-// the later of grant and tombstone holds. Ports come from the newer record. The
-// result is unsigned and has the higher sequence of the two; its writer raises it.
+// the later of grant and tombstone holds. Ports come from the newer record. Of
+// more than MaxGrants grants the latest made are kept, since neither writer could
+// know. The result is unsigned and has the higher sequence of the two; its writer
+// raises it. The order of the arguments does not matter, nor, for the fates of
+// nodes within the limits, the order in which several records are merged.
 func Merge(a, b ServiceRecord) ServiceRecord {
 	if cmp.Or(cmp.Compare(a.Sequence, b.Sequence), bytes.Compare(mustMarshal(a), mustMarshal(b))) < 0 {
 		a, b = b, a
@@ -170,7 +183,7 @@ func Merge(a, b ServiceRecord) ServiceRecord {
 	fates := map[identity.NodeID]fate{}
 	for _, r := range []ServiceRecord{a, b} {
 		for _, g := range r.Grants {
-			if f, ok := fates[g.Node]; !ok || g.Since > f.since {
+			if f, ok := fates[g.Node]; !ok || g.Since > f.since || f.granted && compareGrant(g, f.grant) > 0 {
 				fates[g.Node] = fate{g.Since, g, true}
 			}
 		}
@@ -189,8 +202,19 @@ func Merge(a, b ServiceRecord) ServiceRecord {
 			out.Tombstones = append(out.Tombstones, Tombstone{Node: node, Since: f.since})
 		}
 	}
+	if len(out.Grants) > MaxGrants {
+		slices.SortFunc(out.Grants, func(a, b Grant) int { return compareGrant(b, a) })
+		out.Grants = out.Grants[:MaxGrants]
+	}
 	out.sort()
 	return out
+}
+
+// compareGrant orders grants by when they were made; the rest only makes the
+// order the same for everybody.
+func compareGrant(a, b Grant) int {
+	return cmp.Or(cmp.Compare(a.Since, b.Since), cmp.Compare(a.Priority, b.Priority),
+		cmp.Compare(a.Weight, b.Weight), a.Node.Compare(b.Node))
 }
 
 func (g Grant) node() identity.NodeID     { return g.Node }
@@ -201,18 +225,25 @@ func without[T any](list []T, node identity.NodeID, of func(T) identity.NodeID) 
 	return slices.DeleteFunc(slices.Clone(list), func(t T) bool { return of(t) == node })
 }
 
-// sort brings the lists into their one order and forgets the oldest tombstones
-// and grants beyond the limits.
+// sort brings the lists into their one order, in slices of its own, and forgets
+// the oldest tombstones beyond MaxTombstones.
 func (r *ServiceRecord) sort() {
-	if len(r.Tombstones) > MaxTombstones {
+	r.Grants, r.Ports = slices.Clone(r.Grants), slices.Clone(r.Ports)
+	slices.SortFunc(r.Grants, func(a, b Grant) int { return a.Node.Compare(b.Node) })
+	slices.SortFunc(r.Ports, comparePort)
+	r.keepTombstones(MaxTombstones)
+}
+
+// keepTombstones keeps the n newest tombstones, in order of node.
+func (r *ServiceRecord) keepTombstones(n int) {
+	r.Tombstones = slices.Clone(r.Tombstones)
+	if len(r.Tombstones) > n {
 		slices.SortFunc(r.Tombstones, func(a, b Tombstone) int {
 			return cmp.Or(cmp.Compare(b.Since, a.Since), a.Node.Compare(b.Node))
 		})
-		r.Tombstones = r.Tombstones[:MaxTombstones]
+		r.Tombstones = r.Tombstones[:n]
 	}
-	slices.SortFunc(r.Grants, func(a, b Grant) int { return a.Node.Compare(b.Node) })
 	slices.SortFunc(r.Tombstones, func(a, b Tombstone) int { return a.Node.Compare(b.Node) })
-	slices.SortFunc(r.Ports, comparePort)
 }
 
 func comparePort(a, b Port) int {
