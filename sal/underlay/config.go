@@ -1,0 +1,109 @@
+package underlay
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"scn.alt/scn/routing/identity"
+)
+
+// Config configures a Socket. The zero value is valid: any port, every address
+// of this host, no callbacks.
+//
+// The callbacks are called one at a time from one goroutine of the socket, so
+// each must return soon; each may call any method of Socket and Association
+// except Socket.Close.
+type Config struct {
+	// Listen is the address of the one UDP socket. An invalid or unspecified
+	// address means every address of this host, IPv6 and IPv4 (only IPv4 if the
+	// kernel has no IPv6). With a specific address the socket cannot follow
+	// moves. Port 0 asks the kernel for a port. Default: [::]:0.
+	Listen netip.AddrPort
+
+	// IgnoreInterface reports interfaces whose addresses are neither used as
+	// paths nor reported as locators: our own TUN device, container bridges,
+	// other VPNs. Default: IgnoreVirtual.
+	IgnoreInterface func(name string) bool
+
+	// AllowLoopback makes the loopback addresses usable as paths and locators.
+	// For tests. Default: false.
+	AllowLoopback bool
+
+	// Resolve asks for the newest locators of a node, because no path to it is
+	// left. The answer comes by Association.SetLocators, at any time or never.
+	// Default: nobody is asked.
+	Resolve func(identity.NodeID)
+
+	// LocatorsChanged receives the usable addresses of this host with the port of
+	// the socket, once soon after Open and then at each change. The receiver owns
+	// the slice. Default: nobody is told.
+	LocatorsChanged func([]netip.AddrPort)
+
+	// Observed receives the address under which a peer sees this host, when it
+	// differs from the local one. Default: nobody is told.
+	Observed func(peer identity.NodeID, address netip.AddrPort)
+
+	// Dead is called once for an association that has had no path for the whole
+	// of its patience (15 minutes with sessions open, 60 seconds without), or
+	// whose keys ran out. Its owner closes it. Default: nobody is told.
+	Dead func(*Association)
+
+	// ReceiveBuffer and SendBuffer are the sizes of the socket's buffers in
+	// bytes. The kernel may grant less without CAP_NET_ADMIN. Default: 8 MiB, at
+	// least 64 KiB: one burst of a fast sender at 1 Gb/s lasts a few
+	// milliseconds more than this process may be off the CPU.
+	ReceiveBuffer, SendBuffer int
+
+	// MaxAssociations bounds how many peers may be bound at once. Default and
+	// maximum: 32768.
+	MaxAssociations int
+
+	// Logger receives state changes. Default: discard.
+	Logger *slog.Logger
+
+	disableGRO bool // tests: force one datagram per read
+}
+
+const (
+	defaultBuffer   = 8 << 20
+	maxAssociations = 32768
+)
+
+// Validate reports every fault of the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	if a := c.Listen.Addr(); a.IsValid() && (a.IsMulticast() || a.Zone() != "") {
+		errs = append(errs, fmt.Errorf("underlay: cannot listen on %s", a))
+	}
+	if c.ReceiveBuffer != 0 && c.ReceiveBuffer < 64<<10 {
+		errs = append(errs, fmt.Errorf("underlay: ReceiveBuffer of %d bytes is below 64 KiB", c.ReceiveBuffer))
+	}
+	if c.SendBuffer != 0 && c.SendBuffer < 64<<10 {
+		errs = append(errs, fmt.Errorf("underlay: SendBuffer of %d bytes is below 64 KiB", c.SendBuffer))
+	}
+	if c.MaxAssociations < 0 || c.MaxAssociations > maxAssociations {
+		errs = append(errs, fmt.Errorf("underlay: MaxAssociations %d is outside 0 to %d", c.MaxAssociations, maxAssociations))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.IgnoreInterface == nil {
+		c.IgnoreInterface = IgnoreVirtual
+	}
+	if c.ReceiveBuffer == 0 {
+		c.ReceiveBuffer = defaultBuffer
+	}
+	if c.SendBuffer == 0 {
+		c.SendBuffer = defaultBuffer
+	}
+	if c.MaxAssociations == 0 {
+		c.MaxAssociations = maxAssociations
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
