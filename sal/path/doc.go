@@ -1,0 +1,102 @@
+// Package path decides over which pair of addresses the packets of one
+// association travel, and survives both ends changing theirs.
+//
+// # Model
+//
+// An association is one QUIC connection between two nodes; below it, unseen by
+// QUIC, a [Machine] at each end knows its own addresses ([Link]), the peer's
+// (remotes), and every pair of the two of one family ([Route]). The ends prove
+// pairs to each other with sealed path messages, agree on one of them, and
+// replace it when it fails or when a clearly faster one is found.
+//
+// The machine is sans-IO: it has no clock, no socket, no goroutine and no
+// global randomness. A shell (sal/underlay) feeds it events and carries out the
+// actions it yields:
+//
+//	m, err := path.New(cfg)
+//	for _, a := range m.Take() { … }        // New yields actions already
+//	m.Step(now, path.Received{Route: r, Datagram: b})
+//	for _, a := range m.Take() { … }        // after every Step
+//	timer.Reset(m.Deadline() - now)          // zero: nothing is due
+//	… timer fires: m.Step(now, path.Tick{})
+//
+// What the shell owes the machine:
+//
+//   - [Received] for each datagram whose first byte is [Type] and whose [Index]
+//     is this machine's. The datagram may be reused after Step returns.
+//   - [Traffic] with the times of the last QUIC datagram sent and received: when
+//     the first one moves after a pause and then at most every [NoteInterval]
+//     while they move, and always just before a [Tick]. This is what silence is
+//     told from.
+//   - [UnknownAddress] for a QUIC packet that names the association by a
+//     connection ID but came from an address that is not [Validated].
+//   - [LinksChanged] with the whole list of usable local addresses, [Advertised]
+//     with the addresses to tell the peer, [RemotesChanged] with a record's
+//     addresses when [Resolve] was answered, [Resumed] after suspend or whenever
+//     the network may have changed, [SendFailed] and [TooBig] from the socket.
+//
+// What the shell does with actions is written at each of them.
+//
+// # States
+//
+//	          silence, unanswered keep-alive           no echo in time
+//	 steady ─────────────────────────────► checking ────────────────────► searching
+//	   ▲ ▲                                    │                            │  │
+//	   │ └──────────── echo ──────────────────┘     link gone, send failed │  │
+//	   └───────────────── first path validated (Use, Resend) ──────────────┘  │
+//	                                       15 min without any path ──► dead ◄─┘
+//
+// Checking challenges the path in use, searching challenges all pairs at once,
+// again after 10, 20, 40 … ms and, when that does not help, asks for the peer's
+// newest record ([Resolve]) with bounded back-off.
+//
+// # Agreement
+//
+// Each message says whether its sender uses the path it came by, and since which
+// generation. Who leaves a broken path raises the generation; only the initiator
+// leaves a working one for a faster one. The higher generation is followed, once
+// this end has proved the path for itself; with equal generations chosen at once
+// the initiator's path wins. A message from another address without a new
+// generation is a NAT that changed its mind, or somebody forwarding our packets:
+// the old path is checked first, and left only if it is dead (RFC 9000 §9.3.3).
+//
+// # Hostile world
+//
+// Messages are sealed with keys per direction and counted; a window refuses
+// replays. A path is used only after an echo of an unpredictable nonce came back
+// over it (RFC 9000 §8.2), so spoofed and replayed addresses move nothing.
+// Towards an address not yet proved go at most three times the bytes that came
+// from it plus four small packets per five seconds; padded probes go over proved
+// paths only. Tables are bounded, entries young enough to matter for a budget
+// are never evicted by new ones.
+//
+// # Wire format
+//
+//	 0      1                9               17                     n-16      n
+//	┌──────┬────────────────┬────────────────┬──────────────────────┬─────────┐
+//	│ 0x01 │ receiver index │ counter        │ sealed: state, frames│ tag     │
+//	└──────┴────────────────┴────────────────┴──────────────────────┴─────────┘
+//	state  = flags (1) ‖ generation (4) ‖ highest locator sequence seen (4)
+//	frame  = kind (1) ‖ length (2) ‖ body
+//
+// ChaCha20-Poly1305, nonce = 4 zero bytes ‖ counter, the first 17 bytes as
+// additional data; integers are big endian. Keys and indexes come by HKDF-SHA256
+// from [SecretSize] bytes of the TLS exporter under [SecretLabel]. A frame of an
+// unknown kind is skipped; a known kind must have its exact length, and frames
+// must fill the message exactly, or the whole message is dropped.
+//
+//	0x00 padding    any bytes
+//	0x01 challenge  nonce (8)
+//	0x02 echo       nonce (8) ‖ where the challenge came from (18)
+//	0x03 locators   sequence (4) ‖ { kind (1) ‖ length (1) ‖ value } …
+//	0x04 probe      nonce (8) ‖ IP packet size (2); the datagram is that large
+//	0x05 probe echo nonce (8) ‖ IP packet size (2)
+//
+// An address is 16 bytes (IPv4 as ::ffff:a.b.c.d) and a port. Locator kind 0x01
+// is such an address; other kinds are skipped: 0x02 is reserved for relays.
+//
+// # What it does not do
+//
+// It does not carry data, cut datagrams, resolve records, or learn which
+// interfaces exist. A Machine must not be used by two goroutines at once.
+package path
