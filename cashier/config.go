@@ -1,0 +1,94 @@
+package cashier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// RealZone tells whether a name exists in the Internet's own zone (example.top),
+// and if so whether the account proved control there. The daemon looks for a TXT
+// record at _scn.<name>.<zone> whose text is RealZoneProof(account). An error
+// means that it could not be found out; the registration is then refused as
+// Unavailable, to be tried again.
+type RealZone func(ctx context.Context, n name.Name, account identity.AccountID) (exists, controlled bool, err error)
+
+// RealZoneProof is the text of the TXT record at _scn.<name>.<zone> with which
+// the holder of a real domain allows an account to register the name here.
+func RealZoneProof(account identity.AccountID) string { return "scn-account=" + account.String() }
+
+// Config configures a Ledger. Network is required.
+type Config struct {
+	// Network is the network the ledger belongs to.
+	Network identity.NetworkID
+	// Parameters are the rules a new ledger starts with; an existing one has its
+	// own. Default DefaultParameters.
+	Parameters Parameters
+	// RealZone, if set, is asked before a name is registered. Default: not asked.
+	RealZone RealZone
+	// MaxQueue is how many transactions may wait for a block; more are answered
+	// OverCapacity. Default 8192, at least 1: two full blocks, so that one fills
+	// while the other is written.
+	MaxQueue int
+	// MaxBlock is the largest number of transactions in one block. Default 1024;
+	// 1 to MaxBlockTransactions. A larger block makes everybody in it wait longer,
+	// a smaller one costs more fsyncs.
+	MaxBlock int
+	// CheckBlocks is how many of the newest blocks Open checks the chain of.
+	// Default 1024; negative checks all of them. Verify checks everything.
+	CheckBlocks int
+	// Clock is the time. Default time.Now.
+	Clock func() time.Time
+	// Logger receives state changes. Default: discard.
+	Logger *slog.Logger
+
+	fs vfs.FS // tests: where the store lives
+}
+
+// Validate reports all that is wrong with the configuration.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	if c.Network.IsZero() {
+		errs = append(errs, errors.New("cashier: Network is not set"))
+	}
+	if c.MaxQueue < 1 {
+		errs = append(errs, fmt.Errorf("cashier: MaxQueue %d, want at least 1", c.MaxQueue))
+	}
+	if c.MaxBlock < 1 || c.MaxBlock > MaxBlockTransactions {
+		errs = append(errs, fmt.Errorf("cashier: MaxBlock %d, want 1 to %d", c.MaxBlock, MaxBlockTransactions))
+	}
+	return errors.Join(append(errs, c.Parameters.Validate())...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Parameters == (Parameters{}) {
+		c.Parameters = DefaultParameters()
+	}
+	if c.MaxQueue == 0 {
+		c.MaxQueue = 8192
+	}
+	if c.MaxBlock == 0 {
+		c.MaxBlock = 1024
+	}
+	if c.CheckBlocks == 0 {
+		c.CheckBlocks = 1024
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.fs == nil {
+		c.fs = vfs.Default
+	}
+	return c
+}

@@ -1,0 +1,113 @@
+package cashier
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// key returns a fixed key for a number, so that tests print the same IDs.
+func key(n uint16) identity.PrivateKey {
+	return identity.NewKeyFromSeed([32]byte{byte(n >> 8), byte(n), 'k'})
+}
+
+var (
+	founder   = key(1)
+	authority = key(2)
+	alice     = key(3)
+	bob       = key(4)
+	files     = key(5) // services
+	mail      = key(6)
+	network   = founder.Network()
+	epoch     = time.Unix(1_800_000_000, 0)
+)
+
+// open opens a ledger in memory and closes it with the test.
+func open(t testing.TB, change ...func(*Config)) *Ledger {
+	t.Helper()
+	cfg := Config{Network: network, fs: vfs.NewMem()}
+	for _, f := range change {
+		f(&cfg)
+	}
+	l, err := Open("ledger", authority, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func wallet(account identity.PrivateKey, s Submitter) *Wallet {
+	return NewWallet(account, network, s, nil)
+}
+
+// serve serves the ledger on loopback and returns a client of it.
+func serve(t testing.TB, l *Ledger, cfg ServerConfig) *Client {
+	t.Helper()
+	s, err := NewServer(l, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return dial(t, ln.Addr().String())
+}
+
+func dial(t testing.TB, addr string) *Client {
+	t.Helper()
+	c, err := NewClient(ClientConfig{
+		Network: network, Authorities: []identity.NodeID{authority.Node()},
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", addr)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func must[T any](t testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// sealed signs an operation with a sequence number.
+func sealed(t testing.TB, account identity.PrivateKey, sequence uint64, op Operation) []byte {
+	t.Helper()
+	return must[[]byte](t)(Transaction{Network: network, Sequence: sequence, Operation: op}.Sign(account))
+}
+
+// registration signs the registration of a name.
+func registration(t testing.TB, account, service identity.PrivateKey, sequence uint64, n name.Name) []byte {
+	t.Helper()
+	return sealed(t, account, sequence, Register{n, service.Service(), Consent(service, network, account.Account(), sequence, n)})
+}

@@ -1,0 +1,280 @@
+package cashier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// Receipt says where an accepted transaction stands, and brings the record it
+// made.
+type Receipt struct {
+	// ID is the transaction's.
+	ID Hash `cbor:"1,keyasint"`
+	// Height and Index are its block and its place in it.
+	Height uint64 `cbor:"2,keyasint"`
+	Index  uint32 `cbor:"3,keyasint,omitzero"`
+	// Again is true if it had been accepted by an earlier submission.
+	Again bool `cbor:"4,keyasint,omitzero"`
+	// Record is the name's signed record as it is now, for its owner to publish.
+	// Empty for a transaction about no name.
+	Record []byte `cbor:"5,keyasint,omitempty"`
+}
+
+// Ledger is the embedded engine: the state machine on a Pebble store under one
+// goroutine. See the package comment.
+//
+// Its methods return *Rejection for whatever is refused, ErrClosed after Close,
+// the context's error when it ends first, and errors wrapping ErrCorrupt when the
+// store is broken.
+type Ledger struct {
+	// Constant after Open.
+	cfg   Config
+	key   identity.PrivateKey
+	store *store
+	queue chan *submission
+	stop  chan struct{} // closed by Close: the engine answers all and ends
+	wg    sync.WaitGroup
+
+	// Atomic.
+	head    atomic.Pointer[head] // written by the engine only
+	failure atomic.Pointer[error]
+	metrics metrics
+
+	// readers counts who reads the store; it grows only under mu while not closed.
+	readers sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool          // guarded by mu
+	changed chan struct{} // guarded by mu; closed when the head changes, and replaced
+}
+
+// submission is a transaction on its way into a block.
+type submission struct {
+	tx    Transaction
+	reply chan answer // one answer, buffered
+}
+
+type answer struct {
+	result Result
+	err    error
+}
+
+// Open opens the ledger in dir, or makes an empty one. The key is the authority's:
+// it signs name records and answers. Open checks the newest blocks; Verify checks
+// all. The caller closes the ledger.
+func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if key.IsZero() {
+		return nil, errors.New("cashier: no authority key")
+	}
+	cfg = cfg.withDefaults()
+	s, err := openStore(dir, cfg.fs, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.load(cfg.Network, cfg.Parameters)
+	if err == nil {
+		err = checkChain(s.db, h, cfg.CheckBlocks)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	l := &Ledger{
+		cfg: cfg, key: key, store: s,
+		queue: make(chan *submission, cfg.MaxQueue),
+		stop:  make(chan struct{}), changed: make(chan struct{}),
+	}
+	l.head.Store(&h)
+	l.wg.Go(l.run)
+	cfg.Logger.Info("ledger open", "height", h.Height, "dir", dir)
+	return l, nil
+}
+
+// Close answers what waits with ErrClosed, waits for the block being written and
+// closes the store. It is idempotent.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	first := !l.closed
+	if first {
+		l.closed = true
+		close(l.stop)
+	}
+	l.mu.Unlock()
+	l.wg.Wait()
+	l.readers.Wait()
+	if !first {
+		return nil
+	}
+	if err := l.failed(); err != nil {
+		return err // Pebble's locks may be held for ever; the process should end
+	}
+	return l.store.close()
+}
+
+// Submit brings a signed transaction into a block and returns when it is on the
+// disk. Submitting one again that was accepted returns its first receipt. If ctx
+// ends first, the transaction may or may not have been accepted: submit it again.
+// Submit keeps signed, which must not be changed any more.
+func (l *Ledger) Submit(ctx context.Context, signed []byte) (Receipt, error) {
+	l.metrics.submitted.Add(1)
+	r, err := l.submit(ctx, signed)
+	if err != nil {
+		l.metrics.count(err)
+	}
+	return r, err
+}
+
+func (l *Ledger) submit(ctx context.Context, signed []byte) (Receipt, error) {
+	tx, err := OpenTransaction(l.cfg.Network, signed)
+	if err != nil {
+		return Receipt{}, err
+	}
+	place, again, err := l.placeOf(tx.id)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if again {
+		return l.receipt(&tx, Result{Height: place.Height, Index: place.Index, Again: true})
+	}
+	if err := l.checkRealZone(ctx, &tx); err != nil {
+		return Receipt{}, err
+	}
+	s := &submission{tx: tx, reply: make(chan answer, 1)}
+	if err := l.enqueue(s); err != nil {
+		return Receipt{}, err
+	}
+	select {
+	case a := <-s.reply:
+		if a.err != nil {
+			return Receipt{}, a.err
+		}
+		if a.result.Rejection != nil {
+			return Receipt{}, a.result.Rejection
+		}
+		return l.receipt(&tx, a.result)
+	case <-ctx.Done():
+		return Receipt{}, ctx.Err()
+	}
+}
+
+func (l *Ledger) enqueue(s *submission) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	if err := l.failed(); err != nil {
+		return err
+	}
+	select {
+	case l.queue <- s:
+		return nil
+	default:
+		return &Rejection{Code: OverCapacity, RetryAfter: 1}
+	}
+}
+
+// placeOf looks an accepted transaction up.
+func (l *Ledger) placeOf(id Hash) (placeRow, bool, error) {
+	var place placeRow
+	ok := false
+	err := l.read(func(s rows) (err error) {
+		ok, err = read(s, placeKey(id), &place)
+		return err
+	})
+	return place, ok, err
+}
+
+// checkRealZone asks the hook about a name to be registered that is free here.
+func (l *Ledger) checkRealZone(ctx context.Context, tx *Transaction) error {
+	op, ok := tx.Operation.(Register)
+	if !ok || l.cfg.RealZone == nil {
+		return nil
+	}
+	taken := false
+	err := l.read(func(s rows) error {
+		var row nameRow
+		found, err := read(s, nameKey(op.Name), &row)
+		taken = found && !row.Released
+		return err
+	})
+	if err != nil || taken {
+		return err // the machine says by whom
+	}
+	exists, controlled, err := l.cfg.RealZone(ctx, op.Name, tx.Account)
+	switch {
+	case err != nil:
+		l.cfg.Logger.Warn("real zone not reached", "name", string(op.Name), "err", err)
+		return &Rejection{Code: Unavailable, Name: op.Name, RetryAfter: 5,
+			Detail: "whether it exists in the Internet's zone could not be found out"}
+	case exists && !controlled:
+		return &Rejection{Code: ExistsElsewhere, Name: op.Name,
+			Detail: fmt.Sprintf("put TXT %q at _scn.%s there, or choose another name", RealZoneProof(tx.Account), op.Name)}
+	}
+	return nil
+}
+
+// receipt describes a result, with the name's record as it is now.
+func (l *Ledger) receipt(tx *Transaction, r Result) (Receipt, error) {
+	out := Receipt{ID: tx.id, Height: r.Height, Index: r.Index, Again: r.Again}
+	if n, ok := nameOf(tx.Operation); ok {
+		answer, err := l.Lookup(context.Background(), n)
+		if err != nil {
+			return Receipt{}, err
+		}
+		out.Record = answer.Signed
+	}
+	return out, nil
+}
+
+// read calls f with the state while the store is open.
+func (l *Ledger) read(f func(rows) error) error {
+	if err := l.enter(); err != nil {
+		return err
+	}
+	defer l.readers.Done()
+	return f(rows{l.store.db})
+}
+
+// enter keeps the store open until readers.Done.
+func (l *Ledger) enter() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	l.readers.Add(1)
+	return nil
+}
+
+func (l *Ledger) failed() error {
+	if p := l.failure.Load(); p != nil {
+		return fmt.Errorf("%w: %w", &Rejection{Code: Unavailable, Detail: "the ledger's store failed"}, *p)
+	}
+	return nil
+}
+
+// nameOf returns the name an operation is about.
+func nameOf(op Operation) (name.Name, bool) {
+	switch op := op.(type) {
+	case Register:
+		return op.Name, true
+	case Update:
+		return op.Name, true
+	case Offer:
+		return op.Name, true
+	case Accept:
+		return op.Name, true
+	case Release:
+		return op.Name, true
+	}
+	return "", false
+}

@@ -1,0 +1,244 @@
+package cashier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// recordStep is how coarse a record's NotAfter is: all records of one state signed
+// within it are the same bytes, so publishing one again replaces nothing.
+const recordStep = time.Hour
+
+// tombstoneLife is how long a released name's record is worth publishing: until
+// every record it replaces has expired.
+const tombstoneLife = name.Validity + 24*time.Hour
+
+// Answer is what a ledger says about a name. It was verified by whoever returned
+// it: a Client checked the authority's signatures.
+type Answer struct {
+	Name name.Name
+	// Registered tells whether the name has an owner. If not, this was said by an
+	// authority of the network, as of Height and Time.
+	Registered bool
+	// Record is the name's record, and Signed the record in its envelope, for
+	// publishing. A name that was released has a tombstone; one that never existed
+	// has none, and Signed is nil.
+	Record name.Record
+	Signed []byte
+	// Offered is the account the owner offered the name to, if any.
+	Offered identity.AccountID
+	// Since is the height at which the name was registered.
+	Since uint64
+	// Height and Time are those of the ledger when it answered, in Unix seconds.
+	Height uint64
+	Time   int64
+}
+
+// Status is where a ledger stands, as signed by its authority.
+type Status struct {
+	Network identity.NetworkID `cbor:"1,keyasint"`
+	Height  uint64             `cbor:"2,keyasint"`
+	// Block is the hash of the newest block, AppHash the app hash after it.
+	Block   Hash `cbor:"3,keyasint"`
+	AppHash Hash `cbor:"4,keyasint"`
+	// BlockTime is the newest block's and Time the authority's, in Unix seconds.
+	BlockTime  int64      `cbor:"5,keyasint"`
+	Time       int64      `cbor:"6,keyasint"`
+	Parameters Parameters `cbor:"7,keyasint"`
+}
+
+// OwnedName is a name in a list of an account's names.
+type OwnedName struct {
+	Name    name.Name          `cbor:"1,keyasint"`
+	Service identity.ServiceID `cbor:"2,keyasint"`
+	Offered identity.AccountID `cbor:"3,keyasint,omitzero"`
+	Height  uint64             `cbor:"4,keyasint"`
+	Since   uint64             `cbor:"5,keyasint"`
+}
+
+// SignedRecord is a name record with its signature.
+type SignedRecord struct {
+	Record name.Record
+	Signed []byte
+}
+
+// Lookup says who has a name, with a record signed afresh where there is one.
+func (l *Ledger) Lookup(_ context.Context, n name.Name) (Answer, error) {
+	if r := checkName(n); r != nil {
+		return Answer{}, r
+	}
+	// The head is read first: what is not found after that was not there at it, or
+	// was released since and has a row.
+	h := l.head.Load()
+	var row nameRow
+	found := false
+	err := l.read(func(s rows) (err error) {
+		found, err = read(s, nameKey(n), &row)
+		return err
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	now := l.cfg.Clock()
+	out := Answer{Name: n, Height: max(h.Height, row.Height), Time: now.Unix()}
+	if !found {
+		return out, nil
+	}
+	r, err := l.sign(n, row, now)
+	if err != nil {
+		return Answer{}, err
+	}
+	out.Registered, out.Record, out.Signed = !row.Released, r.Record, r.Signed
+	out.Offered, out.Since = row.Offered, row.Registered
+	return out, nil
+}
+
+// Names returns up to limit names of an account in alphabetic order, beginning
+// after the name given ("" begins at the first).
+func (l *Ledger) Names(_ context.Context, owner identity.AccountID, after name.Name, limit int) ([]OwnedName, error) {
+	var out []OwnedName
+	prefix := ownedKey(owner, "")
+	var from []byte
+	if after != "" {
+		from = ownedKey(owner, after)
+	}
+	err := l.read(func(s rows) error {
+		var failure error
+		err := s.scan(prefix, from, func(key, _ []byte) bool {
+			if len(out) >= limit {
+				return false
+			}
+			n := name.Name(key[len(prefix):])
+			var row nameRow
+			if _, failure = read(s, nameKey(n), &row); failure != nil {
+				return false
+			}
+			// The name may have changed hands since the iterator was made.
+			if row.Owner == owner && !row.Released {
+				out = append(out, OwnedName{n, row.Service, row.Offered, row.Height, row.Registered})
+			}
+			return true
+		})
+		return errors.Join(failure, err)
+	})
+	return out, err
+}
+
+// Status returns where the ledger stands.
+func (l *Ledger) Status(context.Context) (Status, error) {
+	h := l.head.Load()
+	s := Status{
+		Network: h.Network, Height: h.Height, Block: h.Block, AppHash: h.AppHash,
+		BlockTime: h.Time, Time: l.cfg.Clock().Unix(),
+	}
+	err := l.read(func(r rows) error {
+		_, err := read(r, parametersKey, &s.Parameters)
+		return err
+	})
+	return s, err
+}
+
+// Blocks returns encoded blocks from a height on, at most limit of them and, after
+// the first, at most maxBytes together. It returns none above the newest.
+func (l *Ledger) Blocks(_ context.Context, from uint64, limit, maxBytes int) ([][]byte, error) {
+	var out [][]byte
+	size := 0
+	err := l.read(func(s rows) error {
+		for height := max(from, 1); len(out) < limit; height++ {
+			b, err := readBlock(s.r, height)
+			if err != nil || b == nil || (len(out) > 0 && size+len(b) > maxBytes) {
+				return err
+			}
+			out = append(out, b)
+			size += len(b)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Records yields the signed record of every registered name, and the tombstone of
+// every name released within the last eight days, in alphabetic order. Other calls
+// may be made meanwhile; a name changed meanwhile may come in either state.
+func (l *Ledger) Records(ctx context.Context) iter.Seq2[SignedRecord, error] {
+	return func(yield func(SignedRecord, error) bool) {
+		var after []byte
+		for {
+			page, last, err := l.recordPage(after, 256)
+			for _, r := range page {
+				if ctx.Err() != nil {
+					yield(SignedRecord{}, ctx.Err())
+					return
+				}
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(SignedRecord{}, err)
+				return
+			}
+			if last == nil {
+				return
+			}
+			after = last
+		}
+	}
+}
+
+// recordPage signs the records of up to limit names after the key given. It returns
+// the last key it saw, nil at the end.
+func (l *Ledger) recordPage(after []byte, limit int) (page []SignedRecord, last []byte, err error) {
+	now := l.cfg.Clock()
+	seen := 0
+	err = l.read(func(s rows) error {
+		var failure error
+		err := s.scan([]byte{'n'}, after, func(key, value []byte) bool {
+			if seen == limit {
+				last = slices.Clone(after)
+				return false
+			}
+			seen++
+			after = append(after[:0:0], key...)
+			var row nameRow
+			if err := identity.Unmarshal(slices.Clone(value), &row); err != nil {
+				failure = fmt.Errorf("%w: row %q: %w", ErrCorrupt, key, err)
+				return false
+			}
+			if row.Released && now.Sub(time.Unix(row.Time, 0)) > tombstoneLife {
+				return true
+			}
+			r, err := l.sign(name.Name(key[1:]), row, now)
+			if err != nil {
+				failure = err
+				return false
+			}
+			page = append(page, r)
+			return true
+		})
+		return errors.Join(failure, err)
+	})
+	return page, last, err
+}
+
+// sign makes the record of a name. It is valid for name.Validity and up to one
+// recordStep less, and depends on nothing but the row and that step.
+func (l *Ledger) sign(n name.Name, row nameRow, now time.Time) (SignedRecord, error) {
+	r := name.Record{
+		Name: n, Service: row.Service, Owner: row.Owner, Sequence: row.Sequence, Height: row.Height,
+		NotAfter: now.Truncate(recordStep).Add(name.Validity).Unix(),
+		Released: row.Released, Transaction: row.Transaction,
+	}
+	b, err := r.Seal(l.key)
+	if err != nil {
+		return SignedRecord{}, fmt.Errorf("sign record of %s: %w", n, err)
+	}
+	return SignedRecord{r, b}, nil
+}

@@ -1,0 +1,164 @@
+package cashier
+
+import (
+	"fmt"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// Kind is the kind of an operation. The numbers stand in signed transactions:
+// append only.
+type Kind uint16
+
+// The kinds.
+const (
+	KindRegister      Kind = 1
+	KindUpdate        Kind = 2
+	KindOffer         Kind = 3
+	KindAccept        Kind = 4
+	KindRelease       Kind = 5
+	KindSetParameters Kind = 6
+)
+
+// String returns the kind as a word.
+func (k Kind) String() string {
+	switch k {
+	case KindRegister:
+		return "register"
+	case KindUpdate:
+		return "update"
+	case KindOffer:
+		return "offer"
+	case KindAccept:
+		return "accept"
+	case KindRelease:
+		return "release"
+	case KindSetParameters:
+		return "set-parameters"
+	}
+	return fmt.Sprintf("kind-%d", uint16(k))
+}
+
+// Operation is what a transaction does: one of Register, Update, Offer, Accept,
+// Release and SetParameters. A new kind of operation is a new type with the next
+// Kind and a case in the machine.
+type Operation interface {
+	// Kind returns the operation's kind.
+	Kind() Kind
+	// check refuses what no state can make valid.
+	check(tx *Transaction) *Rejection
+	// apply judges the operation against the state and makes its changes.
+	apply(x *execution, tx *Transaction) *Rejection
+}
+
+// Register claims a free name for the signer and points it at a service.
+type Register struct {
+	Name    name.Name          `cbor:"1,keyasint"`
+	Service identity.ServiceID `cbor:"2,keyasint"`
+	// Consent is the service key's; see Consent.
+	Consent Signature `cbor:"3,keyasint"`
+}
+
+// Update points a name of the signer at another service. It withdraws an offer.
+type Update struct {
+	Name    name.Name          `cbor:"1,keyasint"`
+	Service identity.ServiceID `cbor:"2,keyasint"`
+	Consent Signature          `cbor:"3,keyasint"`
+}
+
+// Offer offers a name of the signer to another account, which becomes the owner
+// when it accepts. Until then the name stays as it is. The zero account withdraws
+// the offer.
+type Offer struct {
+	Name name.Name          `cbor:"1,keyasint"`
+	To   identity.AccountID `cbor:"2,keyasint,omitzero"`
+}
+
+// Accept takes a name that was offered to the signer and points it at a service.
+type Accept struct {
+	Name    name.Name          `cbor:"1,keyasint"`
+	Service identity.ServiceID `cbor:"2,keyasint"`
+	Consent Signature          `cbor:"3,keyasint"`
+}
+
+// Release gives a name of the signer up: anybody may register it then.
+type Release struct {
+	Name name.Name `cbor:"1,keyasint"`
+}
+
+// SetParameters replaces the ledger's parameters. Only the network's key may.
+type SetParameters struct {
+	Parameters Parameters `cbor:"1,keyasint"`
+}
+
+// Kind implements Operation.
+func (Register) Kind() Kind { return KindRegister }
+
+// Kind implements Operation.
+func (Update) Kind() Kind { return KindUpdate }
+
+// Kind implements Operation.
+func (Offer) Kind() Kind { return KindOffer }
+
+// Kind implements Operation.
+func (Accept) Kind() Kind { return KindAccept }
+
+// Kind implements Operation.
+func (Release) Kind() Kind { return KindRelease }
+
+// Kind implements Operation.
+func (SetParameters) Kind() Kind { return KindSetParameters }
+
+func (o Register) check(tx *Transaction) *Rejection {
+	return checkTarget(tx, o.Name, o.Service, o.Consent)
+}
+
+func (o Update) check(tx *Transaction) *Rejection {
+	return checkTarget(tx, o.Name, o.Service, o.Consent)
+}
+
+func (o Offer) check(tx *Transaction) *Rejection {
+	if o.To == tx.Account {
+		return &Rejection{Code: Malformed, Name: o.Name, Detail: "offered to its owner"}
+	}
+	return checkName(o.Name)
+}
+
+func (o Accept) check(tx *Transaction) *Rejection {
+	return checkTarget(tx, o.Name, o.Service, o.Consent)
+}
+
+func (o Release) check(*Transaction) *Rejection { return checkName(o.Name) }
+
+func (o SetParameters) check(tx *Transaction) *Rejection {
+	if tx.Account != identity.AccountID(tx.Network) {
+		return reject(NotAllowed, "parameters")
+	}
+	if err := o.Parameters.Validate(); err != nil {
+		return reject(Malformed, "%v", err)
+	}
+	return nil
+}
+
+// checkName refuses a name that is not valid and in lower case.
+func checkName(n name.Name) *Rejection {
+	switch parsed, err := name.Parse(string(n)); {
+	case err != nil:
+		return reject(Malformed, "%v", err)
+	case parsed != n:
+		return &Rejection{Code: Malformed, Name: parsed, Detail: "name not in lower case"}
+	}
+	return nil
+}
+
+// checkTarget refuses a target whose service did not consent.
+func checkTarget(tx *Transaction, n name.Name, service identity.ServiceID, consent Signature) *Rejection {
+	if r := checkName(n); r != nil {
+		return r
+	}
+	if !verifyConsent(tx, n, service, consent) {
+		return &Rejection{Code: NoConsent, Name: n, Service: service}
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+package cashier
+
+import (
+	"errors"
+	"fmt"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// ErrClosed is returned by a Ledger or Client that was closed.
+var ErrClosed = errors.New("cashier: closed")
+
+// ErrCorrupt is wrapped by every error that says the store or a block is not what
+// the chain says it must be. The ledger stops rather than go on from there.
+var ErrCorrupt = errors.New("cashier: ledger corrupt")
+
+// ErrFormat is returned for a store written by a newer version, which is left
+// untouched.
+var ErrFormat = errors.New("cashier: store of a newer format")
+
+// ErrNetwork is returned for a store, block or answer of another network.
+var ErrNetwork = errors.New("cashier: of another network")
+
+// Code says why a transaction or request was refused. The numbers travel on the
+// wire and stand in blocks' results: append only.
+type Code uint16
+
+// The codes.
+const (
+	// Accepted is no refusal.
+	Accepted Code = 0
+	// Malformed bytes are no transaction or request.
+	Malformed Code = 1
+	// TooLarge is beyond a size limit.
+	TooLarge Code = 2
+	// BadSignature does not verify.
+	BadSignature Code = 3
+	// WrongNetwork was signed for another network.
+	WrongNetwork Code = 4
+	// UnknownOperation is one this version does not know.
+	UnknownOperation Code = 5
+	// Expired is past its ValidUntil.
+	Expired Code = 6
+	// StaleSequence is not above the account's last number, which Rejection.Sequence tells.
+	StaleSequence Code = 7
+	// NameTaken is registered already; Rejection.Owner and Service tell by whom.
+	NameTaken Code = 8
+	// NotOwner does not own the name; Rejection.Owner tells who does.
+	NotOwner Code = 9
+	// NotRegistered is free.
+	NotRegistered Code = 10
+	// NoConsent lacks the consent of the service the name is to point at.
+	NoConsent Code = 11
+	// NotOffered was not offered to this account.
+	NotOffered Code = 12
+	// TooManyNames is beyond the names one account may have.
+	TooManyNames Code = 13
+	// NotAllowed is reserved to the network's founder.
+	NotAllowed Code = 14
+	// NameBusy was changed in the same block already; submit again.
+	NameBusy Code = 15
+	// ExistsElsewhere exists in the real zone, and control there is not proved.
+	ExistsElsewhere Code = 16
+	// RateLimited asked too often; wait.
+	RateLimited Code = 17
+	// OverCapacity is a ledger with too much to do at the moment; wait.
+	OverCapacity Code = 18
+	// Unavailable is a ledger that cannot answer now: stopping, or its disk failed.
+	Unavailable Code = 19
+	// NotFound is a path or block that does not exist.
+	NotFound Code = 20
+	// Internal is a fault of the ledger's own.
+	Internal Code = 21
+)
+
+var codeTexts = [...]string{
+	Accepted:         "accepted",
+	Malformed:        "malformed",
+	TooLarge:         "too large",
+	BadSignature:     "bad signature",
+	WrongNetwork:     "signed for another network",
+	UnknownOperation: "unknown operation",
+	Expired:          "no longer valid",
+	StaleSequence:    "sequence number already used",
+	NameTaken:        "name is taken",
+	NotOwner:         "not the name's owner",
+	NotRegistered:    "name is not registered",
+	NoConsent:        "no consent of the service",
+	NotOffered:       "name was not offered to this account",
+	TooManyNames:     "account has too many names",
+	NotAllowed:       "only the network's founder may do this",
+	NameBusy:         "name changed a moment ago",
+	ExistsElsewhere:  "name exists in the Internet's zone and control there is not proved",
+	RateLimited:      "too many requests",
+	OverCapacity:     "ledger is over capacity",
+	Unavailable:      "ledger is unavailable",
+	NotFound:         "not found",
+	Internal:         "internal error",
+}
+
+// String returns the code in words.
+func (c Code) String() string {
+	if int(c) < len(codeTexts) {
+		return codeTexts[c]
+	}
+	return fmt.Sprintf("code %d", uint16(c))
+}
+
+// Sentinels for errors.Is, one per code a caller acts upon. The errors returned
+// are *Rejection and carry the details.
+var (
+	ErrMalformed       error = &Rejection{Code: Malformed}
+	ErrTooLarge        error = &Rejection{Code: TooLarge}
+	ErrSignature       error = &Rejection{Code: BadSignature}
+	ErrWrongNetwork    error = &Rejection{Code: WrongNetwork}
+	ErrExpired         error = &Rejection{Code: Expired}
+	ErrStaleSequence   error = &Rejection{Code: StaleSequence}
+	ErrTaken           error = &Rejection{Code: NameTaken}
+	ErrNotOwner        error = &Rejection{Code: NotOwner}
+	ErrNotRegistered   error = &Rejection{Code: NotRegistered}
+	ErrNoConsent       error = &Rejection{Code: NoConsent}
+	ErrNotOffered      error = &Rejection{Code: NotOffered}
+	ErrTooManyNames    error = &Rejection{Code: TooManyNames}
+	ErrExistsElsewhere error = &Rejection{Code: ExistsElsewhere}
+	ErrRateLimited     error = &Rejection{Code: RateLimited}
+	ErrOverCapacity    error = &Rejection{Code: OverCapacity}
+	ErrUnavailable     error = &Rejection{Code: Unavailable}
+)
+
+// Rejection is a refusal with what its receiver needs to know. It is the error
+// type of Ledger, Client and Wallet, and the body of an HTTP answer other than
+// 200. Two rejections match in errors.Is when their codes are equal.
+//
+// Rules for adding a field: next integer key, omitzero, never reuse a key.
+type Rejection struct {
+	Code Code `cbor:"1,keyasint"`
+	// Name is the name it is about, if any.
+	Name name.Name `cbor:"2,keyasint,omitzero"`
+	// Owner and Service tell who holds the name.
+	Owner   identity.AccountID `cbor:"3,keyasint,omitzero"`
+	Service identity.ServiceID `cbor:"4,keyasint,omitzero"`
+	// Sequence is the account's last, with StaleSequence.
+	Sequence uint64 `cbor:"5,keyasint,omitzero"`
+	// Time is the ledger's, in Unix seconds, with Expired.
+	Time int64 `cbor:"6,keyasint,omitzero"`
+	// RetryAfter is how many seconds to wait, with RateLimited and OverCapacity.
+	RetryAfter uint32 `cbor:"7,keyasint,omitzero"`
+	// Detail says more, for people.
+	Detail string `cbor:"8,keyasint,omitzero"`
+}
+
+// Error describes the rejection in one line.
+func (r *Rejection) Error() string {
+	s := r.Code.String()
+	if r.Name != "" {
+		s = fmt.Sprintf("name %q: %s", string(r.Name), s)
+	}
+	switch {
+	case r.Code == NameTaken && !r.Owner.IsZero():
+		s += fmt.Sprintf(" by account %s for service %s", r.Owner, r.Service)
+	case r.Code == NotOwner && !r.Owner.IsZero():
+		s += fmt.Sprintf(", which is account %s", r.Owner)
+	case r.Code == StaleSequence:
+		s += fmt.Sprintf(", the last is %d", r.Sequence)
+	}
+	if r.Detail != "" {
+		s += ": " + r.Detail
+	}
+	return s
+}
+
+// Is reports whether target is a Rejection with the same code.
+func (r *Rejection) Is(target error) bool {
+	t, ok := target.(*Rejection)
+	return ok && t.Code == r.Code
+}
+
+// reject returns a rejection with a formatted detail.
+func reject(code Code, format string, args ...any) *Rejection {
+	return &Rejection{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// asRejection returns err as a Rejection; what is none becomes Internal.
+func asRejection(err error) *Rejection {
+	if r, ok := errors.AsType[*Rejection](err); ok {
+		return r
+	}
+	if errors.Is(err, ErrClosed) {
+		return reject(Unavailable, "closed")
+	}
+	return reject(Internal, "")
+}

@@ -1,0 +1,309 @@
+package cashier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// ServerConfig configures a Server. The zero value is valid.
+type ServerConfig struct {
+	// RequestRate and RequestBurst bound the requests of one peer, per second and
+	// at once. Default 50 and 200.
+	RequestRate  float64
+	RequestBurst int
+	// SubmitRate and SubmitBurst bound its transactions as well: each costs
+	// signatures to check and an fsync. Default 5 and 100.
+	SubmitRate  float64
+	SubmitBurst int
+	// MaxConns and MaxConnsPerPeer bound connections; more are closed at once.
+	// Default 512 and 16.
+	MaxConns, MaxConnsPerPeer int
+	// Timeout bounds the reading of a request, its handling and its answer, each.
+	// Default 15s.
+	Timeout time.Duration
+	// IdleTimeout closes a connection without a request. Default 2m.
+	IdleTimeout time.Duration
+	// Peer names the peer at an address, for the limits. Default: the IP address
+	// (of IPv6 the /64), or the address up to its port.
+	Peer func(net.Addr) string
+	// Logger receives state changes. Default: discard.
+	Logger *slog.Logger
+}
+
+// Validate reports all that is wrong with the configuration.
+func (c ServerConfig) Validate() error {
+	var errs []error
+	for _, f := range []struct {
+		name string
+		v    float64
+	}{
+		{"RequestRate", c.RequestRate},
+		{"RequestBurst", float64(c.RequestBurst)},
+		{"SubmitRate", c.SubmitRate},
+		{"SubmitBurst", float64(c.SubmitBurst)},
+		{"MaxConns", float64(c.MaxConns)},
+		{"MaxConnsPerPeer", float64(c.MaxConnsPerPeer)},
+		{"Timeout", float64(c.Timeout)},
+		{"IdleTimeout", float64(c.IdleTimeout)},
+	} {
+		if f.v < 0 {
+			errs = append(errs, fmt.Errorf("cashier: server's %s is negative", f.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	set(&c.RequestRate, 50)
+	set(&c.RequestBurst, 200)
+	set(&c.SubmitRate, 5)
+	set(&c.SubmitBurst, 100)
+	set(&c.MaxConns, 512)
+	set(&c.MaxConnsPerPeer, 16)
+	set(&c.Timeout, 15*time.Second)
+	set(&c.IdleTimeout, 2*time.Minute)
+	if c.Peer == nil {
+		c.Peer = peerName
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Server answers the ledger's protocol (wire.go) on any listener.
+type Server struct {
+	ledger  *Ledger
+	cfg     ServerConfig
+	limiter *limiter
+	mux     *http.ServeMux
+}
+
+// NewServer returns a server of the ledger.
+func NewServer(l *Ledger, cfg ServerConfig) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	s := &Server{
+		ledger: l, cfg: cfg,
+		limiter: newLimiter(cfg.RequestRate, cfg.RequestBurst, cfg.SubmitRate, cfg.SubmitBurst),
+		mux:     http.NewServeMux(),
+	}
+	s.mux.HandleFunc("POST "+pathTransactions, s.handle(true, s.submit))
+	s.mux.HandleFunc("GET "+pathNames+"{name}", s.handle(false, s.lookup))
+	s.mux.HandleFunc("GET "+pathAccounts+"{id}/names", s.handle(false, s.names))
+	s.mux.HandleFunc("GET "+pathStatus, s.handle(false, s.status))
+	s.mux.HandleFunc("GET "+pathBlocks+"{height}", s.handle(false, s.blocks))
+	s.mux.HandleFunc("/", s.handle(false, func(*http.Request) (any, error) {
+		return nil, &Rejection{Code: NotFound}
+	}))
+	return s, nil
+}
+
+// Serve answers on l until ctx ends, closes l, waits up to the Timeout for
+// requests being answered, and returns nil; or the error that ended it earlier.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	h := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: s.cfg.Timeout,
+		ReadTimeout:       s.cfg.Timeout,
+		WriteTimeout:      2 * s.cfg.Timeout,
+		IdleTimeout:       s.cfg.IdleTimeout,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerContextKey{}, s.cfg.Peer(c.RemoteAddr()))
+		},
+	}
+	var wg sync.WaitGroup
+	stopped := make(chan struct{})
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-stopped:
+		}
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+		defer cancel()
+		if h.Shutdown(grace) != nil {
+			_ = h.Close() // what did not end in time is cut off
+		}
+	})
+	err := h.Serve(&limitedListener{Listener: l, server: s, slots: make(chan struct{}, s.cfg.MaxConns)})
+	close(stopped)
+	wg.Wait()
+	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve ledger: %w", err)
+}
+
+// ServeHTTP implements http.Handler, for a server of the caller's own.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+type peerContextKey struct{}
+
+func (s *Server) handle(submit bool, f func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		peer, ok := r.Context().Value(peerContextKey{}).(string)
+		if !ok {
+			peer = r.RemoteAddr
+		}
+		if !s.limiter.allow(peer, submit, time.Now()) {
+			s.answer(w, nil, &Rejection{Code: RateLimited, RetryAfter: 1})
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Timeout)
+		defer cancel()
+		r.Body = http.MaxBytesReader(w, r.Body, MaxTransaction)
+		v, err := f(r.WithContext(ctx))
+		s.answer(w, v, err)
+	}
+}
+
+func (s *Server) answer(w http.ResponseWriter, v any, err error) {
+	status := http.StatusOK
+	if err != nil {
+		rejection := asRejection(err)
+		if rejection.Code == Internal {
+			s.cfg.Logger.Error("ledger request", "err", err)
+		}
+		v, status = rejection, httpStatus(rejection.Code)
+	}
+	body, ok := v.([]byte) // signed bytes go out as they are
+	if !ok {
+		body = mustEncode(v)
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the peer is gone; there is nobody to tell
+}
+
+func (s *Server) submit(r *http.Request) (any, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, reject(TooLarge, "at most %d bytes", MaxTransaction)
+		}
+		return nil, reject(Malformed, "body not received")
+	}
+	receipt, err := s.ledger.Submit(r.Context(), body)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return nil, &Rejection{Code: OverCapacity, RetryAfter: 1}
+	}
+	return receipt, err
+}
+
+func (s *Server) lookup(r *http.Request) (any, error) {
+	n := name.Name(r.PathValue("name"))
+	a, err := s.ledger.Lookup(r.Context(), n)
+	if err != nil {
+		return nil, err
+	}
+	reply := nameReply{Record: a.Signed, Offered: a.Offered, Since: a.Since, Height: a.Height, Time: a.Time}
+	if !a.Registered {
+		reply.Absence, err = sealAs(s.ledger.key, typeAbsence, absence{s.ledger.cfg.Network, n, a.Height, a.Time})
+	}
+	return reply, err
+}
+
+func (s *Server) names(r *http.Request) (any, error) {
+	owner, err := identity.ParseAccountID(r.PathValue("id"))
+	if err != nil {
+		return nil, reject(Malformed, "%v", err)
+	}
+	after := name.Name(r.URL.Query().Get("after"))
+	if after != "" {
+		if rejection := checkName(after); rejection != nil {
+			return nil, rejection
+		}
+	}
+	names, err := s.ledger.Names(r.Context(), owner, after, maxNamesPage)
+	return namesReply{names}, err
+}
+
+func (s *Server) status(r *http.Request) (any, error) {
+	st, err := s.ledger.Status(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return sealAs(s.ledger.key, typeStatus, st)
+}
+
+func (s *Server) blocks(r *http.Request) (any, error) {
+	from, err := strconv.ParseUint(r.PathValue("height"), 10, 64)
+	if err != nil {
+		return nil, reject(Malformed, "height")
+	}
+	blocks, err := s.ledger.Blocks(r.Context(), from, maxBlocksPage, maxBlocksSize)
+	return blocksReply{blocks}, err
+}
+
+// limitedListener closes connections beyond the limits as they come.
+type limitedListener struct {
+	net.Listener
+	server *Server
+	slots  chan struct{}
+}
+
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		peer := l.server.cfg.Peer(c.RemoteAddr())
+		select {
+		case l.slots <- struct{}{}:
+		default:
+			_ = c.Close()
+			continue
+		}
+		if !l.server.limiter.connect(peer, l.server.cfg.MaxConnsPerPeer) {
+			<-l.slots
+			_ = c.Close()
+			continue
+		}
+		return &limitedConn{Conn: c, release: sync.OnceFunc(func() {
+			l.server.limiter.disconnect(peer)
+			<-l.slots
+		})}, nil
+	}
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *limitedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
+
+// CloseWrite passes the half-close through where there is one: net/http uses it so
+// that an answer to a request it did not read whole is not lost to a reset.
+func (c *limitedConn) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return nil
+}
+
+func set[T float64 | int | time.Duration](p *T, otherwise T) {
+	if *p == 0 {
+		*p = otherwise
+	}
+}

@@ -1,0 +1,265 @@
+package cashier
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"scn.alt/scn/routing/identity"
+)
+
+// formatVersion is the version of the store's layout. A change of the layout is
+// the next number and a migration that may be interrupted and begun again.
+const formatVersion = 1
+
+// pebbleFormat is Pebble's own version, fixed so that a newer Pebble does not
+// rewrite a store that an older program may have to read again.
+const pebbleFormat = pebble.FormatValueSeparation
+
+var (
+	formatKey  = []byte("m/format")
+	headKey    = []byte("m/head")
+	genesisKey = []byte("m/genesis")
+)
+
+const (
+	statePrefix = "s/"
+	blockPrefix = "b/"
+)
+
+// head is the newest block and the state after it.
+type head struct {
+	Network identity.NetworkID `cbor:"1,keyasint"`
+	Height  uint64             `cbor:"2,keyasint"`
+	Block   Hash               `cbor:"3,keyasint"`
+	AppHash Hash               `cbor:"4,keyasint"`
+	Time    int64              `cbor:"5,keyasint"`
+}
+
+// store is the ledger's Pebble database.
+type store struct {
+	db *pebble.DB
+}
+
+// reader is a database or a snapshot of one.
+type reader interface {
+	Get(key []byte) ([]byte, io.Closer, error)
+	NewIter(o *pebble.IterOptions) (*pebble.Iterator, error)
+}
+
+// rows are the state's rows in a database or snapshot.
+type rows struct{ r reader }
+
+func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
+	db, err := pebble.Open(dir, &pebble.Options{
+		FS:                 fs,
+		FormatMajorVersion: pebbleFormat,
+		// Names are few and small; an authority may be a gateway with little memory.
+		MemTableSize: 4 << 20,
+		CacheSize:    8 << 20,
+		MaxOpenFiles: 256,
+		Logger:       storeLogger{log},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", dir, err)
+	}
+	return &store{db}, nil
+}
+
+// load reads the head, or makes an empty ledger where there is none.
+func (s *store) load(network identity.NetworkID, p Parameters) (head, error) {
+	format, err := get(s.db, formatKey)
+	if err != nil {
+		return head{}, err
+	}
+	if format == nil {
+		return s.create(network, p)
+	}
+	if len(format) != 8 {
+		return head{}, fmt.Errorf("%w: format key of %d bytes", ErrCorrupt, len(format))
+	}
+	if v := binary.BigEndian.Uint64(format); v > formatVersion {
+		return head{}, fmt.Errorf("%w: format %d, this program knows %d", ErrFormat, v, formatVersion)
+	}
+	var h head
+	switch ok, err := s.readHead(s.db, &h); {
+	case err != nil:
+		return head{}, err
+	case !ok:
+		return head{}, fmt.Errorf("%w: no head", ErrCorrupt)
+	case h.Network != network:
+		return head{}, fmt.Errorf("%w: the store belongs to %s", ErrNetwork, h.Network)
+	}
+	return h, nil
+}
+
+func (s *store) create(network identity.NetworkID, p Parameters) (head, error) {
+	changes, app := Genesis(network, p)
+	h := head{Network: network, AppHash: app}
+	b := s.db.NewBatch()
+	defer b.Close()
+	err := errors.Join(
+		b.Set(formatKey, appendUint64(nil, formatVersion), nil),
+		b.Set(genesisKey, mustEncode(p), nil),
+		setRows(b, changes),
+		b.Set(headKey, mustEncode(h), nil),
+	)
+	if err == nil {
+		err = s.commit(b)
+	}
+	if err != nil {
+		return head{}, fmt.Errorf("create ledger: %w", err)
+	}
+	return h, nil
+}
+
+// write stores a block, its changes and the new head: all of it or nothing, and on
+// the disk before it returns.
+func (s *store) write(block Block, changes []Change, h head) error {
+	encoded, err := block.Encode()
+	if err != nil {
+		return err
+	}
+	b := s.db.NewBatch()
+	defer b.Close()
+	err = errors.Join(
+		b.Set(blockKey(h.Height), encoded, nil),
+		setRows(b, changes),
+		b.Set(headKey, mustEncode(h), nil),
+	)
+	if err != nil {
+		return err
+	}
+	return s.commit(b)
+}
+
+// commit writes b and syncs. Pebble ends the process on an error of the write-ahead
+// log; here it becomes an error, after which the store must not be used any more.
+func (s *store) commit(b *pebble.Batch) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			fatal, ok := r.(storeFailure)
+			if !ok {
+				panic(r)
+			}
+			err = fatal
+		}
+	}()
+	return b.Commit(pebble.Sync)
+}
+
+func (s *store) readHead(r reader, h *head) (bool, error) {
+	b, err := get(r, headKey)
+	if err != nil || b == nil {
+		return false, err
+	}
+	if err := identity.Unmarshal(b, h); err != nil {
+		return false, fmt.Errorf("%w: head: %w", ErrCorrupt, err)
+	}
+	return true, nil
+}
+
+// readBlock reads the encoded block at a height; nil if there is none.
+func readBlock(r reader, height uint64) ([]byte, error) { return get(r, blockKey(height)) }
+
+func (s *store) close() error { return s.db.Close() }
+
+// Get implements State.
+func (r rows) Get(key []byte) ([]byte, error) {
+	return get(r.r, append([]byte(statePrefix), key...))
+}
+
+// scan calls yield with every row whose key has the prefix and is above after, in
+// order, until it returns false. Key and value are valid during the call only.
+func (r rows) scan(prefix, after []byte, yield func(key, value []byte) bool) error {
+	lower := append([]byte(statePrefix), prefix...)
+	upper := successor(lower)
+	if after != nil {
+		lower = append(append([]byte(statePrefix), after...), 0)
+	}
+	it, err := r.r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	for it.First(); it.Valid(); it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return errors.Join(fmt.Errorf("read ledger: %w", err), it.Close())
+		}
+		if !yield(it.Key()[len(statePrefix):], v) {
+			break
+		}
+	}
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	return nil
+}
+
+func blockKey(height uint64) []byte { return appendUint64([]byte(blockPrefix), height) }
+
+// successor returns the first key above all keys with the prefix.
+func successor(prefix []byte) []byte {
+	out := append([]byte(nil), prefix...)
+	for i := len(out) - 1; i >= 0; i-- {
+		if out[i]++; out[i] != 0 {
+			return out[:i+1]
+		}
+	}
+	return nil
+}
+
+func setRows(b *pebble.Batch, changes []Change) error {
+	for _, c := range changes {
+		key := append([]byte(statePrefix), c.Key...)
+		var err error
+		if c.Value == nil {
+			err = b.Delete(key, nil)
+		} else {
+			err = b.Set(key, c.Value, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// get returns a copy of a value, never nil for a key that exists.
+func get(r reader, key []byte) ([]byte, error) {
+	v, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+	out := append(make([]byte, 0, len(v)), v...)
+	return out, closer.Close()
+}
+
+// storeFailure is what the store's logger panics with where Pebble expects the
+// process to end.
+type storeFailure struct{ text string }
+
+func (f storeFailure) Error() string { return "cashier: store failed: " + f.text }
+
+// storeLogger passes Pebble's few messages on.
+type storeLogger struct{ log *slog.Logger }
+
+func (l storeLogger) Infof(string, ...any) {}
+
+func (l storeLogger) Errorf(format string, args ...any) {
+	l.log.Error("ledger store", "err", fmt.Sprintf(format, args...))
+}
+
+func (l storeLogger) Fatalf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	l.log.Error("ledger store failed", "err", text)
+	panic(storeFailure{text})
+}

@@ -1,0 +1,220 @@
+package cashier
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// MaxTransaction is the largest signed transaction in bytes. A name record
+// carries the transaction it came from, and must stay within name.MaxSize.
+const MaxTransaction = 2 << 10
+
+// domain separates the ledger's signatures from all others.
+const domain = "scn/ledger/v1"
+
+// The types of what is signed under domain.
+const (
+	typeTransaction = "transaction"
+	typeConsent     = "consent"
+	typeAbsence     = "absence"
+	typeStatus      = "status"
+)
+
+// Hash is a SHA-256 hash.
+type Hash [sha256.Size]byte
+
+// String returns the hash in hexadecimal.
+func (h Hash) String() string { return fmt.Sprintf("%x", h[:]) }
+
+// Signature is an Ed25519 signature.
+type Signature [identity.SignatureSize]byte
+
+// Transaction is one operation an account signs. OpenTransaction is the only way
+// to get one that the machine accepts: it has verified every signature.
+type Transaction struct {
+	// Account signed it.
+	Account identity.AccountID
+	// Network is the ledger it is meant for.
+	Network identity.NetworkID
+	// Sequence is above that of every earlier transaction of the account; numbers
+	// may be left out. See record.NextSequence.
+	Sequence uint64
+	// ValidUntil is the last second at which a block may take it, in Unix seconds.
+	// 0 means no end.
+	ValidUntil int64
+	// Operation is what it does.
+	Operation Operation
+
+	id     Hash
+	signed []byte
+}
+
+// payload is the signed form of a Transaction. The account is the envelope's
+// signer. Unknown fields, kinds and trailing bytes are errors.
+//
+// Rules for adding a field: next integer key, omitzero, never reuse a key.
+type payload struct {
+	Network    identity.NetworkID `cbor:"1,keyasint"`
+	Sequence   uint64             `cbor:"2,keyasint"`
+	ValidUntil int64              `cbor:"3,keyasint,omitzero"`
+	Kind       Kind               `cbor:"4,keyasint"`
+	// Operation is the operation's own encoding.
+	Operation []byte `cbor:"5,keyasint"`
+}
+
+// Sign signs the transaction with the account's key and returns its envelope,
+// which is what a ledger takes. Account is set by the key; whether the operation
+// makes sense is the ledger's to say.
+func (tx Transaction) Sign(account identity.PrivateKey) ([]byte, error) {
+	if tx.Operation == nil {
+		return nil, reject(Malformed, "no operation")
+	}
+	op, err := identity.Marshal(tx.Operation)
+	if err != nil {
+		return nil, fmt.Errorf("encode operation: %w", err)
+	}
+	p, err := identity.Marshal(payload{tx.Network, tx.Sequence, tx.ValidUntil, tx.Operation.Kind(), op})
+	if err != nil {
+		return nil, fmt.Errorf("encode transaction: %w", err)
+	}
+	b, err := account.Seal(domain, typeTransaction, p)
+	if err != nil {
+		return nil, fmt.Errorf("sign transaction: %w", err)
+	}
+	if len(b) > MaxTransaction {
+		return nil, reject(TooLarge, "transaction of %d bytes, at most %d", len(b), MaxTransaction)
+	}
+	return b, nil
+}
+
+// OpenTransaction decodes and verifies a signed transaction of the network given.
+// The transaction keeps b, which the caller must not change any more. Every error
+// is a *Rejection.
+func OpenTransaction(network identity.NetworkID, b []byte) (Transaction, error) {
+	tx, err := decodeTransaction(network, b)
+	if err != nil {
+		return Transaction{}, err
+	}
+	if _, err := identity.Open(domain, typeTransaction, b); err != nil {
+		return Transaction{}, &Rejection{Code: BadSignature}
+	}
+	if r := tx.Operation.check(&tx); r != nil {
+		return Transaction{}, r
+	}
+	return tx, nil
+}
+
+// decodeTransaction decodes without verifying a signature, for blocks of our own.
+func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, error) {
+	if len(b) > MaxTransaction {
+		return Transaction{}, reject(TooLarge, "transaction of %d bytes, at most %d", len(b), MaxTransaction)
+	}
+	var e identity.Envelope
+	if err := identity.Unmarshal(b, &e); err != nil {
+		return Transaction{}, reject(Malformed, "%v", err)
+	}
+	if e.Type != typeTransaction {
+		return Transaction{}, reject(Malformed, "not a transaction")
+	}
+	var p payload
+	if err := identity.Unmarshal(e.Payload, &p); err != nil {
+		return Transaction{}, reject(Malformed, "transaction: %v", err)
+	}
+	if p.Network != network {
+		return Transaction{}, &Rejection{Code: WrongNetwork}
+	}
+	tx := Transaction{
+		Account: e.Signer, Network: p.Network, Sequence: p.Sequence, ValidUntil: p.ValidUntil,
+		id: transactionID(e), signed: b,
+	}
+	if tx.ValidUntil < 0 {
+		return Transaction{}, reject(Malformed, "negative time")
+	}
+	var err error
+	if tx.Operation, err = openOperation(p.Kind, p.Operation); err != nil {
+		return Transaction{}, err
+	}
+	return tx, nil
+}
+
+// ID identifies the transaction by what was signed and by whom. It is zero unless
+// the transaction came from OpenTransaction.
+func (tx Transaction) ID() Hash { return tx.id }
+
+// Signed returns the envelope as received. The caller must not change it.
+func (tx Transaction) Signed() []byte { return tx.signed }
+
+// transactionID leaves the signature out, so that one content has one ID however
+// often it was signed.
+func transactionID(e identity.Envelope) (id Hash) {
+	h := sha256.New()
+	h.Write([]byte("scn/ledger/v1 transaction id"))
+	h.Write(e.Signer[:])
+	h.Write(e.Payload)
+	h.Sum(id[:0])
+	return id
+}
+
+func openOperation(kind Kind, b []byte) (Operation, error) {
+	switch kind {
+	case KindRegister:
+		return openAs[Register](b)
+	case KindUpdate:
+		return openAs[Update](b)
+	case KindOffer:
+		return openAs[Offer](b)
+	case KindAccept:
+		return openAs[Accept](b)
+	case KindRelease:
+		return openAs[Release](b)
+	case KindSetParameters:
+		return openAs[SetParameters](b)
+	}
+	return nil, reject(UnknownOperation, "%s", kind)
+}
+
+func openAs[T Operation](b []byte) (Operation, error) {
+	var op T
+	if err := identity.Unmarshal(b, &op); err != nil {
+		return nil, reject(Malformed, "%s: %v", op.Kind(), err)
+	}
+	return op, nil
+}
+
+// consent is what a service key signs so that a name may point at it: this name,
+// of this account, by this transaction of that account and no other.
+type consent struct {
+	Network  identity.NetworkID `cbor:"1,keyasint"`
+	Account  identity.AccountID `cbor:"2,keyasint"`
+	Sequence uint64             `cbor:"3,keyasint"`
+	Name     name.Name          `cbor:"4,keyasint"`
+	Service  identity.ServiceID `cbor:"5,keyasint"`
+}
+
+// Consent returns the service key's consent that the transaction of account with
+// this sequence number points the name at the service. Without it nobody could
+// tell a service's own name from one somebody else hung on it.
+func Consent(service identity.PrivateKey, network identity.NetworkID, account identity.AccountID, sequence uint64, n name.Name) Signature {
+	b := consentBytes(consent{network, account, sequence, n, service.Service()})
+	return service.Sign(domain, typeConsent, b)
+}
+
+func verifyConsent(tx *Transaction, n name.Name, service identity.ServiceID, s Signature) bool {
+	b := consentBytes(consent{tx.Network, tx.Account, tx.Sequence, n, service})
+	return identity.Verify(service, domain, typeConsent, b, s)
+}
+
+func consentBytes(c consent) []byte {
+	b, err := identity.Marshal(c)
+	if err != nil {
+		panic(err) // plain values always encode
+	}
+	return b
+}
+
+// appendUint64 keys rows so that they sort by number.
+func appendUint64(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(b, n) }

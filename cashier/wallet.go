@@ -1,0 +1,110 @@
+package cashier
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
+)
+
+// Submitter takes signed transactions: a Ledger in this process or a Client.
+type Submitter interface {
+	Submit(ctx context.Context, signed []byte) (Receipt, error)
+}
+
+// Wallet builds, numbers, signs and submits transactions of one account, one
+// after the other. It needs no state of its own: numbers come from the time, and
+// the ledger tells when one was used.
+type Wallet struct {
+	key     identity.PrivateKey
+	network identity.NetworkID
+	ledger  Submitter
+	clock   func() time.Time
+
+	turn chan struct{} // holds one token: whose turn it is
+	last uint64        // owned by who has the turn
+}
+
+// NewWallet returns a wallet of the account whose key is given. A nil clock is
+// time.Now.
+func NewWallet(account identity.PrivateKey, network identity.NetworkID, ledger Submitter, clock func() time.Time) *Wallet {
+	if clock == nil {
+		clock = time.Now
+	}
+	return &Wallet{key: account, network: network, ledger: ledger, clock: clock, turn: make(chan struct{}, 1)}
+}
+
+// Account returns the account.
+func (w *Wallet) Account() identity.AccountID { return w.key.Account() }
+
+// Register claims a free name for the account and points it at the service whose
+// key is given. If the name is taken, the error matches ErrTaken and tells by whom.
+func (w *Wallet) Register(ctx context.Context, n name.Name, service identity.PrivateKey) (Receipt, error) {
+	return w.submit(ctx, func(seq uint64) Operation {
+		return Register{n, service.Service(), w.consent(service, seq, n)}
+	})
+}
+
+// Update points a name of the account at another service.
+func (w *Wallet) Update(ctx context.Context, n name.Name, service identity.PrivateKey) (Receipt, error) {
+	return w.submit(ctx, func(seq uint64) Operation {
+		return Update{n, service.Service(), w.consent(service, seq, n)}
+	})
+}
+
+// Offer offers a name of the account to another; the zero account withdraws that.
+func (w *Wallet) Offer(ctx context.Context, n name.Name, to identity.AccountID) (Receipt, error) {
+	return w.submit(ctx, func(uint64) Operation { return Offer{n, to} })
+}
+
+// Accept takes a name that was offered to the account, and points it at the
+// service whose key is given.
+func (w *Wallet) Accept(ctx context.Context, n name.Name, service identity.PrivateKey) (Receipt, error) {
+	return w.submit(ctx, func(seq uint64) Operation {
+		return Accept{n, service.Service(), w.consent(service, seq, n)}
+	})
+}
+
+// Release gives a name of the account up.
+func (w *Wallet) Release(ctx context.Context, n name.Name) (Receipt, error) {
+	return w.submit(ctx, func(uint64) Operation { return Release{n} })
+}
+
+// SetParameters changes the ledger's rules, if the account is the network's.
+func (w *Wallet) SetParameters(ctx context.Context, p Parameters) (Receipt, error) {
+	return w.submit(ctx, func(uint64) Operation { return SetParameters{p} })
+}
+
+func (w *Wallet) consent(service identity.PrivateKey, sequence uint64, n name.Name) Signature {
+	return Consent(service, w.network, w.key.Account(), sequence, n)
+}
+
+// submit signs what build gives for the next number. Where the account's other
+// wallets, or this one before a restored backup, used higher numbers, it goes on
+// above them.
+func (w *Wallet) submit(ctx context.Context, build func(sequence uint64) Operation) (Receipt, error) {
+	select {
+	case w.turn <- struct{}{}:
+		defer func() { <-w.turn }()
+	case <-ctx.Done():
+		return Receipt{}, ctx.Err()
+	}
+	const attempts = 4
+	for attempt := 1; ; attempt++ {
+		w.last = record.NextSequence(w.last, w.clock())
+		tx := Transaction{Network: w.network, Sequence: w.last, Operation: build(w.last)}
+		signed, err := tx.Sign(w.key)
+		if err != nil {
+			return Receipt{}, err
+		}
+		receipt, err := w.ledger.Submit(ctx, signed)
+		r, ok := errors.AsType[*Rejection](err)
+		if !ok || r.Code != StaleSequence || attempt == attempts {
+			return receipt, err
+		}
+		w.last = max(w.last, r.Sequence)
+	}
+}

@@ -1,0 +1,114 @@
+package cashier
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// The protocol is HTTP/1.1. Bodies are deterministic CBOR; an answer other than
+// 200 carries a Rejection.
+//
+//	POST /v1/transactions                         signed transaction → Receipt
+//	GET  /v1/names/{name}                         → nameReply
+//	GET  /v1/accounts/{id}/names?after=N          → namesReply
+//	GET  /v1/status                               → signed Status
+//	GET  /v1/blocks/{height}                      → blocksReply
+const (
+	pathTransactions = "/v1/transactions"
+	pathNames        = "/v1/names/"
+	pathAccounts     = "/v1/accounts/"
+	pathStatus       = "/v1/status"
+	pathBlocks       = "/v1/blocks/"
+
+	contentType = "application/cbor"
+)
+
+// Limits of what is asked and answered at once.
+const (
+	maxNamesPage  = 256
+	maxBlocksPage = 256
+	maxBlocksSize = 1 << 20
+	maxReply      = 64 << 10 // of everything but blocks
+)
+
+// nameReply answers a lookup: a signed record, or a signed absence, or, of a name
+// that was released, both.
+type nameReply struct {
+	Record  []byte             `cbor:"1,keyasint,omitempty"`
+	Absence []byte             `cbor:"2,keyasint,omitempty"`
+	Offered identity.AccountID `cbor:"3,keyasint,omitzero"`
+	Since   uint64             `cbor:"4,keyasint,omitzero"`
+	Height  uint64             `cbor:"5,keyasint"`
+	Time    int64              `cbor:"6,keyasint"`
+}
+
+// absence is what the authority signs of a name nobody has. It is meant for the
+// one who asked, over a session that authenticates the authority; it says nothing
+// about later.
+type absence struct {
+	Network identity.NetworkID `cbor:"1,keyasint"`
+	Name    name.Name          `cbor:"2,keyasint"`
+	Height  uint64             `cbor:"3,keyasint"`
+	Time    int64              `cbor:"4,keyasint"`
+}
+
+type namesReply struct {
+	Names []OwnedName `cbor:"1,keyasint"`
+}
+
+type blocksReply struct {
+	Blocks [][]byte `cbor:"1,keyasint"`
+}
+
+// sealAs signs a value under the ledger's domain.
+func sealAs(key identity.PrivateKey, typ string, v any) ([]byte, error) {
+	p, err := identity.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", typ, err)
+	}
+	return key.Seal(domain, typ, p)
+}
+
+// openAnswer verifies a value an authority signed.
+func openAnswer(typ string, b []byte, authorities []identity.NodeID, v any) error {
+	e, err := identity.Open(domain, typ, b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", typ, err)
+	}
+	if !slices.Contains(authorities, identity.NodeID(e.Signer)) {
+		return fmt.Errorf("%s: %w", typ, name.ErrAuthority)
+	}
+	if err := identity.Unmarshal(e.Payload, v); err != nil {
+		return fmt.Errorf("%s: %w: %w", typ, identity.ErrMalformed, err)
+	}
+	return nil
+}
+
+// httpStatus is the status a code travels under. Clients go by the code.
+func httpStatus(c Code) int {
+	switch c {
+	case Accepted:
+		return http.StatusOK
+	case TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case BadSignature, NoConsent, NotOwner, NotOffered, NotAllowed, ExistsElsewhere:
+		return http.StatusForbidden
+	case NameTaken, StaleSequence, NameBusy, Expired, TooManyNames:
+		return http.StatusConflict
+	case NotRegistered, NotFound:
+		return http.StatusNotFound
+	case RateLimited:
+		return http.StatusTooManyRequests
+	case OverCapacity, Unavailable:
+		return http.StatusServiceUnavailable
+	case Internal:
+		return http.StatusInternalServerError
+	case Malformed, WrongNetwork, UnknownOperation:
+		return http.StatusBadRequest
+	}
+	return http.StatusBadRequest
+}
