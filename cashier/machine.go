@@ -87,11 +87,11 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 		return Result{}, fmt.Errorf("%w: transaction was not opened for this network", ErrCorrupt)
 	}
 	var place placeRow
-	if x.read(placeKey(tx.id), &place) {
+	if load(x, placeKey(tx.id), &place) {
 		return Result{Height: place.Height, Index: place.Index, Again: true}, nil
 	}
 	var account accountRow
-	x.read(accountKey(tx.Account), &account)
+	load(x, accountKey(tx.Account), &account)
 	var r *Rejection
 	switch {
 	case x.err != nil:
@@ -109,7 +109,7 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 		return Result{Rejection: r}, nil
 	}
 	// The operation may have changed the account's row.
-	x.read(accountKey(tx.Account), &account)
+	load(x, accountKey(tx.Account), &account)
 	account.Sequence = tx.Sequence
 	x.write(accountKey(tx.Account), account)
 	place = placeRow{x.height, x.accepted}
@@ -118,8 +118,8 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 	return Result{Height: place.Height, Index: place.Index}, x.err
 }
 
-// read decodes a row and reports whether it exists; a failure is kept in x.err.
-func (x *execution) read(key []byte, row any) bool {
+// load reads a row and reports whether it exists; a failure is kept in x.err.
+func load[T any](x *execution, key []byte, row *T) bool {
 	if x.err != nil {
 		return false
 	}
@@ -134,7 +134,7 @@ func (x *execution) write(key []byte, row any) { x.state.set(key, mustEncode(row
 // the limit; a number below zero is a broken invariant.
 func (x *execution) addNames(id identity.AccountID, n name.Name, delta int) *Rejection {
 	var account accountRow
-	x.read(accountKey(id), &account)
+	load(x, accountKey(id), &account)
 	count := int64(account.Names) + int64(delta)
 	switch {
 	case x.err != nil:

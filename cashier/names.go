@@ -22,7 +22,7 @@ import (
 
 func (o Register) apply(x *execution, tx *Transaction) *Rejection {
 	var row nameRow
-	if x.read(nameKey(o.Name), &row) && !row.Released {
+	if load(x, nameKey(o.Name), &row) && !row.Released {
 		return &Rejection{Code: NameTaken, Name: o.Name, Owner: row.Owner, Service: row.Service}
 	}
 	if r := x.busy(o.Name); r != nil {
@@ -58,7 +58,7 @@ func (o Offer) apply(x *execution, tx *Transaction) *Rejection {
 func (o Accept) apply(x *execution, tx *Transaction) *Rejection {
 	var row nameRow
 	switch {
-	case !x.read(nameKey(o.Name), &row) || row.Released:
+	case !load(x, nameKey(o.Name), &row) || row.Released:
 		return &Rejection{Code: NotRegistered, Name: o.Name}
 	case row.Offered != tx.Account:
 		return &Rejection{Code: NotOffered, Name: o.Name, Owner: row.Owner, Service: row.Service}
@@ -101,7 +101,7 @@ func (o SetParameters) apply(x *execution, _ *Transaction) *Rejection {
 func (x *execution) owned(n name.Name, account identity.AccountID) (nameRow, *Rejection) {
 	var row nameRow
 	switch {
-	case !x.read(nameKey(n), &row) || row.Released:
+	case !load(x, nameKey(n), &row) || row.Released:
 		return nameRow{}, &Rejection{Code: NotRegistered, Name: n}
 	case row.Owner != account:
 		return nameRow{}, &Rejection{Code: NotOwner, Name: n, Owner: row.Owner, Service: row.Service}

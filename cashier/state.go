@@ -90,15 +90,19 @@ func (o *overlay) sorted() []Change {
 	return out
 }
 
-// read decodes a row. It reports whether the row exists.
-func read(s State, key []byte, row any) (bool, error) {
+// read sets row to the row at key, and reports whether there is one. If not, row
+// becomes the zero value.
+func read[T any](s State, key []byte, row *T) (bool, error) {
+	var fresh T // what is decoded into must be zero, for fields left out
+	*row = fresh
 	b, err := s.Get(key)
 	if err != nil || b == nil {
 		return false, err
 	}
-	if err := identity.Unmarshal(b, row); err != nil {
+	if err := identity.Unmarshal(b, &fresh); err != nil {
 		return false, fmt.Errorf("%w: row %q: %w", ErrCorrupt, key, err)
 	}
+	*row = fresh
 	return true, nil
 }
 
