@@ -119,7 +119,8 @@ func encOptions() cbor.EncOptions {
 // Marshal encodes v as deterministic CBOR (RFC 8949 §4.2.1).
 func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }
 
-// Unmarshal decodes deterministic CBOR with bounded nesting and sizes. Unknown
+// Unmarshal decodes deterministic CBOR with bounded nesting and sizes into v,
+// which must point to a zero value: a field left out stays as it was. Unknown
 // fields, repeated keys, tags, trailing bytes and any encoding other than the one
 // Marshal gives are errors: what is decoded here is signed, and two spellings of
 // one record would be two records.
