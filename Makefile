@@ -1,0 +1,94 @@
+# make            builds bin/scn
+# make demo       shows it: a transfer goes on while both hosts move (2 minutes)
+# make test       everything that must hold before a change lands
+# The rest is below; `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+GO    ?= go
+TOOL  := $(GO) tool -modfile=conformance/tools/go.mod
+BUILD := .build
+BIN   := $(CURDIR)/bin/scn
+
+# A clone that belongs to somebody else has no version for us to stamp.
+ifneq ($(shell git rev-parse HEAD >/dev/null 2>&1 && echo yes),yes)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
+# Packages whose tests run under the race detector. The suite runs programs, not
+# Go code, and has its own target.
+UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns)
+
+# How long all Fuzz functions together may take.
+FUZZTIME ?= 3m
+
+.PHONY: help build deps demo test lattice vet unit sim fuzz conformance check fmt lint tidy vuln bench bench-quick clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+build: ## bin/scn
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./daemon/cmd/scn
+
+deps: ## the programs that tests run, by apt-get when root; nothing to do when they are there
+	@conformance/tools/deps all
+
+demo: build ## three hosts, a transfer, four moves
+	@conformance/tools/deps demo
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BUILD)/ ./conformance/demo
+	$(BUILD)/demo -scn $(BIN)
+
+test: deps build lattice vet unit sim fuzz conformance ## vet, unit, race, simulator, fuzzing, lattice, namespace suite
+
+lattice: ## who imports whom, and the rules of style
+	$(GO) test ./conformance
+
+vet:
+	$(GO) vet ./...
+
+unit: ## unit tests under the race detector
+	$(GO) test -race -shuffle=on -p 2 -timeout 10m $(UNIT)
+
+sim: ## the path machine through ten thousand seeds
+	SCN_SEEDS=10000 $(GO) test -count=1 -timeout 10m ./sal/path
+
+fuzz: ## every Fuzz function, FUZZTIME (3m) in all
+	$(GO) run ./conformance/fuzz -time $(FUZZTIME)
+
+conformance: deps build ## the namespace suite alone: real programs on hosts that move
+	SCN_BIN=$(BIN) $(GO) test -count=1 -p 1 -timeout 15m ./conformance/netns ./conformance/suite
+
+check: fmt tidy vet lint ## format, modules, vet, linters
+
+fmt:
+	@diff=$$($(TOOL) gofumpt -l .); [ -z "$$diff" ] || { echo "not gofumpt-ed:"; echo "$$diff"; exit 1; }
+
+tidy:
+	$(GO) mod tidy -diff
+	cd conformance/tools && $(GO) mod tidy -diff
+
+lint:
+	$(TOOL) golangci-lint run ./...
+
+vuln: ## known vulnerabilities in what we use
+	$(TOOL) govulncheck ./...
+
+bench: build ## micro benchmarks ten times over, then the end-to-end table
+	@conformance/tools/deps all
+	$(GO) test -run '^$$' -bench . -benchmem -count=10 -timeout 60m ./...
+	@$(MAKE) --no-print-directory bench-quick
+
+bench-quick: build ## the speed table, wireguard-go beside us
+	@conformance/tools/deps all
+	@mkdir -p $(BUILD)
+	@[ -x $(BUILD)/wireguard ] || GOBIN=$(CURDIR)/$(BUILD) $(GO) install golang.zx2c4.com/wireguard@latest
+	$(GO) build -o $(BUILD)/ ./conformance/bench
+	$(BUILD)/bench -scn $(BIN) -wireguard $(CURDIR)/$(BUILD)/wireguard
+
+clean:
+	rm -rf bin $(BUILD)
