@@ -1,0 +1,87 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// maxDatagram is the largest payload of a UDP datagram over IPv4.
+const maxDatagram = 65507
+
+// relayPackets joins a datagram session and a UDP socket until both have been silent
+// for PacketIdle, one fails, or ctx is done, and closes both. A target that answers
+// with ICMP port unreachable ends the session with ECONNREFUSED.
+func (p *Provider) relayPackets(ctx context.Context, session, up net.Conn) error {
+	var (
+		once  sync.Once
+		first error
+		wg    sync.WaitGroup
+		last  atomic.Int64 // when a datagram last passed
+	)
+	start := time.Now()
+	end := func(err error) {
+		once.Do(func() {
+			first = err
+			up.Close()
+			closeWith(session, err)
+		})
+	}
+	idle := time.AfterFunc(p.cfg.PacketIdle, func() {})
+	defer idle.Stop()
+	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
+	defer stop()
+	wg.Go(func() { // ended by end, through done
+		for {
+			quiet := time.Since(start) - time.Duration(last.Load())
+			if quiet >= p.cfg.PacketIdle {
+				end(nil)
+				return
+			}
+			select {
+			case <-time.After(p.cfg.PacketIdle - quiet):
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	pump := func(to, from net.Conn, count *atomic.Int64) {
+		buf := make([]byte, maxDatagram+1)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				end(err)
+				return
+			}
+			last.Store(int64(time.Since(start)))
+			if _, err := to.Write(buf[:n]); err != nil && !transient(err) {
+				end(err)
+				return
+			}
+			count.Add(int64(n))
+		}
+	}
+	wg.Go(func() { pump(up, session, &p.bytesIn) })
+	pump(session, up, &p.bytesOut)
+	wg.Wait()
+	return first
+}
+
+// transient reports whether a datagram was merely lost: too long for the way, or no
+// room in a queue.
+func transient(err error) bool {
+	return errors.Is(err, syscall.EMSGSIZE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN)
+}
+
+// closeWith tells the peer why, where the session can.
+func closeWith(c net.Conn, err error) {
+	if w, ok := c.(interface{ CloseWithError(error) error }); ok && err != nil {
+		_ = w.CloseWithError(err)
+		return
+	}
+	c.Close()
+}
