@@ -1,0 +1,175 @@
+package control
+
+import (
+	"net/netip"
+	"time"
+
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
+)
+
+// Status is the state of a running daemon.
+type Status struct {
+	NodeID identity.NodeID `json:"node_id"`
+	// AccountID owns this node's names on the ledger.
+	AccountID identity.AccountID `json:"account_id"`
+	Network   Network            `json:"network"`
+	Version   string             `json:"version"`
+	// Uptime is how long the daemon has been ready, in seconds.
+	Uptime   float64          `json:"uptime_seconds"`
+	Listen   string           `json:"listen"`
+	Locators []netip.AddrPort `json:"locators"`
+	DHT      DHT              `json:"dht"`
+	TUN      *TUN             `json:"tun"`
+	DNS      *DNS             `json:"dns"`
+	// ClockOffset is how far this host's clock is behind its peers', in seconds;
+	// ClockSamples says how many peers told.
+	ClockOffset  float64   `json:"clock_offset_seconds"`
+	ClockSamples int       `json:"clock_samples"`
+	Services     []Service `json:"services"`
+	Peers        []Peer    `json:"peers"`
+	// Warnings are what the operator should look at.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Network is the network a node belongs to.
+type Network struct {
+	ID          identity.NetworkID `json:"id"`
+	Name        string             `json:"name"`
+	Zone        string             `json:"zone"`
+	Sequence    uint64             `json:"sequence"`
+	Admission   string             `json:"admission"`
+	Authority   bool               `json:"authority"`
+	Members     []identity.NodeID  `json:"members,omitempty"`
+	Bootstrap   []NetworkPeer      `json:"bootstrap,omitempty"`
+	Authorities []identity.NodeID  `json:"authorities,omitempty"`
+	File        string             `json:"file,omitempty"`
+}
+
+// NetworkPeer is a node whose addresses stand in the network file.
+type NetworkPeer struct {
+	Node      identity.NodeID  `json:"node_id"`
+	Addresses []netip.AddrPort `json:"addresses"`
+}
+
+// DHT is the state of the routing layer.
+type DHT struct {
+	Mode  string `json:"mode"`
+	Peers int    `json:"peers"`
+}
+
+// TUN is the state of the edge.
+type TUN struct {
+	Name string     `json:"name"`
+	IPv4 netip.Addr `json:"ipv4"`
+	IPv6 netip.Addr `json:"ipv6"`
+}
+
+// DNS is the state of the local DNS server.
+type DNS struct {
+	Listen []string `json:"listen"`
+	// OS is how the operating system was told: resolved, resolvconf, file or off.
+	OS        string   `json:"os"`
+	Upstreams []string `json:"upstreams"`
+}
+
+// Peer is one connected node.
+type Peer struct {
+	NodeID        identity.NodeID `json:"node_id"`
+	Path          Path            `json:"path"`
+	Sessions      int             `json:"sessions"`
+	Moves         uint64          `json:"moves"`
+	LastGapMS     float64         `json:"last_gap_ms"`
+	BytesSent     uint64          `json:"bytes_sent"`
+	BytesReceived uint64          `json:"bytes_received"`
+}
+
+// Path is the way packets to a peer take now.
+type Path struct {
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+	RTTMS  float64        `json:"rtt_ms"`
+	MTU    int            `json:"mtu"`
+}
+
+// Service is one service this node provides.
+type Service struct {
+	Name     string             `json:"name"`
+	ID       identity.ServiceID `json:"service_id"`
+	Targets  []string           `json:"targets"`
+	Allow    []string           `json:"allow"`
+	Priority uint16             `json:"priority"`
+	Weight   uint16             `json:"weight"`
+	// Owned says that this node holds the service's key, not just a grant.
+	Owned         bool `json:"owned"`
+	ProxyProtocol bool `json:"proxy_protocol,omitempty"`
+	// State is "online", or why it is not yet.
+	State    string `json:"state"`
+	Sessions int    `json:"sessions"`
+}
+
+// ServeRequest asks the daemon to provide a service from now on.
+type ServeRequest struct {
+	Name string `json:"name"`
+	// Targets are [PORT=]tcp://HOST:PORT, udp://HOST:PORT or PORT=unix:///PATH.
+	Targets []string `json:"targets"`
+	// Allow lists node IDs, or "all".
+	Allow         []string `json:"allow"`
+	Priority      *uint16  `json:"priority,omitempty"`
+	Weight        *uint16  `json:"weight,omitempty"`
+	ProxyProtocol bool     `json:"proxy_protocol,omitempty"`
+}
+
+// NameRequest names a service, and a node or account where the call takes one.
+type NameRequest struct {
+	Name     string              `json:"name"`
+	Node     *identity.NodeID    `json:"node_id,omitempty"`
+	Account  *identity.AccountID `json:"account_id,omitempty"`
+	Service  *identity.ServiceID `json:"service_id,omitempty"`
+	Priority uint16              `json:"priority,omitempty"`
+	Weight   *uint16             `json:"weight,omitempty"`
+}
+
+// Lookup is what is known of a name or service ID.
+type Lookup struct {
+	Name      string             `json:"name,omitempty"`
+	ServiceID identity.ServiceID `json:"service_id"`
+	IPv4      *netip.Addr        `json:"ipv4"`
+	IPv6      *netip.Addr        `json:"ipv6"`
+	Ports     []record.Port      `json:"ports,omitempty"`
+	Providers []Provider         `json:"providers"`
+	// Source says where the name came from: id, petname, cache, dht or authority.
+	Source string `json:"source"`
+	// AgeSeconds is how long ago the answer was learnt.
+	AgeSeconds float64 `json:"age_seconds"`
+}
+
+// Provider is one node that may provide a service.
+type Provider struct {
+	NodeID   identity.NodeID  `json:"node_id"`
+	Locators []netip.AddrPort `json:"locators"`
+	Priority uint16           `json:"priority"`
+	Weight   uint16           `json:"weight"`
+	Sequence uint64           `json:"sequence"`
+	Expires  *time.Time       `json:"expires"`
+	Source   string           `json:"source"`
+}
+
+// Name is the ledger's word on a name.
+type Name struct {
+	Name       string             `json:"name"`
+	Registered bool               `json:"registered"`
+	Service    identity.ServiceID `json:"service_id"`
+	Owner      identity.AccountID `json:"owner"`
+	Mine       bool               `json:"mine"`
+	Sequence   uint64             `json:"sequence"`
+	Height     uint64             `json:"height"`
+	Expires    *time.Time         `json:"expires,omitempty"`
+	Source     string             `json:"source"`
+}
+
+// Ping is one overlay round trip.
+type Ping struct {
+	NodeID identity.NodeID `json:"node_id"`
+	RTTMS  float64         `json:"rtt_ms"`
+}
