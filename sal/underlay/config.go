@@ -31,13 +31,17 @@ type Config struct {
 	// For tests. Default: false.
 	AllowLoopback bool
 
+	// Advertise holds further addresses at which this host may be found, such as
+	// the outside of a port forwarding. They come first in what peers are told.
+	Advertise []netip.AddrPort
+
 	// Resolve asks for the newest locators of a node, because no path to it is
 	// left. The answer comes by Association.SetLocators, at any time or never.
 	// Default: nobody is asked.
 	Resolve func(identity.NodeID)
 
-	// LocatorsChanged receives the usable addresses of this host with the port of
-	// the socket, once soon after Open and then at each change. The receiver owns
+	// LocatorsChanged receives what Socket.Locators returns, once soon after Open
+	// and then at each change of this host's addresses. The receiver owns
 	// the slice. Default: nobody is told.
 	LocatorsChanged func([]netip.AddrPort)
 
@@ -46,8 +50,8 @@ type Config struct {
 	Observed func(peer identity.NodeID, address netip.AddrPort)
 
 	// Dead is called once for an association that has had no path for the whole
-	// of its patience (15 minutes with sessions open, 60 seconds without), or
-	// whose keys ran out. Its owner closes it. Default: nobody is told.
+	// of its patience: 15 minutes with sessions open, 60 seconds without. Its
+	// owner closes it. Default: nobody is told.
 	Dead func(*Association)
 
 	// ReceiveBuffer and SendBuffer are the sizes of the socket's buffers in

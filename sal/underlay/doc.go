@@ -1,0 +1,64 @@
+// Package underlay is the UDP socket below QUIC that hides moves.
+//
+// # Model
+//
+// quic-go is given a Socket as its packet connection. Above it, every peer has
+// one made-up address for as long as its connection lives; below it, packets
+// travel over whichever pair of real addresses sal/path has proved, and that may
+// change at any time at either end.
+//
+//	quic-go ── made-up address ──► Association ── route (atomic) ──► one UDP port
+//	                                   ▲                                  │
+//	          engine: path.Machine of each, timers ◄── path messages ─────┤
+//	          watcher: netlink addresses, links, default routes           │
+//	quic-go ◄── made-up address ── connection ID or proved address ◄──────┘
+//
+// The data path reads an atomic pointer per association and takes no lock that
+// two flows share. One goroutine, the engine, owns all path machines.
+//
+// # Made-up addresses
+//
+// A peer without an association, a stranger, appears under its real address in
+// 16-byte form: injective, without state, so QUIC's Retry tokens hold. A client
+// dials the made-up address of its association from the start, and the socket
+// sends the handshake to several real addresses (see spray). On the accepting
+// side the connection begins under the stranger's address; once Bind was called
+// its packets come from the made-up one, and quic-go's own migration (RFC 9000
+// §9) takes the connection there in one round trip. After that neither end's
+// QUIC sees an address change again.
+//
+// # Whose packet
+//
+// QUIC packets are told apart by destination connection ID. The socket makes all
+// of them (ConnectionIDGenerator) with a keyed check, so an ID made by this
+// process is recognised. Which connection it was made for is learnt: from the
+// long headers quic-go writes, from handshake packets of strangers, and from
+// short headers that come from an address proved to be an association's. A short
+// header with an ID of this process that nobody is known to own, from an unknown
+// address, is dropped: handed up, it would make quic-go move the connection. An
+// ID of another process is handed up, so that a restarted node answers with a
+// stateless reset.
+//
+// # Wire
+//
+// One UDP port carries QUIC and, told by their first byte (both top bits zero),
+//
+//	0x01  path message   see sal/path
+//	0x02  fragment       see fragment
+//	0x03  reserved: forward error correction
+//	0x04  reserved: relayed datagrams
+//
+// Fragments carry what a path does not carry whole: QUIC's packet size is fixed,
+// the path's is not.
+//
+// # Errors
+//
+// No error of the network reaches quic-go, for which it would be the end of the
+// connection: it is counted, and the path machine is told. Segmentation that a
+// device refuses (EIO) is done here, for as long as the path uses that device.
+//
+// # What it does not do
+//
+// It does not authenticate peers (the QUIC handshake above does), choose paths
+// (sal/path does), resolve locators, or speak through relays. It needs Linux.
+package underlay

@@ -1,0 +1,349 @@
+package underlay
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"scn.alt/scn/sal/path"
+)
+
+// hostLinks is what this host's interfaces offer at one moment; constant.
+type hostLinks struct {
+	links []path.Link // best first
+	mtu   map[int]int // by interface index
+	// routes identifies the default routes, to notice that they changed.
+	routes []string
+}
+
+func (l *hostLinks) equal(o *hostLinks) bool {
+	return slices.Equal(l.links, o.links) && maps.Equal(l.mtu, o.mtu) && slices.Equal(l.routes, o.routes)
+}
+
+// watcher follows the addresses, interfaces and default routes of the network
+// namespace in which it was opened.
+type watcher struct {
+	ignore   func(string) bool
+	loopback bool
+	v6       bool
+	changed  func(l *hostLinks, again bool) // called from run
+	metrics  *counters
+
+	handle *netlink.Handle
+	ns     netns.NsHandle
+	events *nl.NetlinkSocket
+	dirty  chan struct{}
+	last   *hostLinks
+}
+
+var watchedGroups = []uint{
+	unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+}
+
+// open takes everything that belongs to the current network namespace, so that
+// run may work on any thread.
+func (w *watcher) open() (err error) {
+	w.dirty = make(chan struct{}, 1)
+	w.ns, err = netns.Get()
+	if err != nil {
+		w.ns = netns.None() // no /proc: events cannot be resubscribed elsewhere
+	}
+	w.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		w.close()
+		return fmt.Errorf("underlay: open netlink: %w", err)
+	}
+	w.events, err = nl.Subscribe(unix.NETLINK_ROUTE, watchedGroups...)
+	if err != nil {
+		w.close()
+		return fmt.Errorf("underlay: subscribe to address changes: %w", err)
+	}
+	// An overflow costs a resync, no more; a larger buffer makes it rare.
+	_ = w.events.SetReceiveBufferSize(1<<20, false)
+	w.last, err = w.read()
+	if err != nil {
+		w.close()
+		return err
+	}
+	return nil
+}
+
+func (w *watcher) close() {
+	if w.events != nil {
+		w.events.Close()
+	}
+	if w.handle != nil {
+		w.handle.Close()
+	}
+	if w.ns.IsOpen() {
+		_ = w.ns.Close()
+	}
+}
+
+// refresh makes run read everything again.
+func (w *watcher) refresh() {
+	select {
+	case w.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// spacing is the least time between two readings: a container host may change
+// interfaces hundreds of times a second.
+const spacing = 2 * time.Millisecond
+
+// run publishes changes until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.dirty:
+		}
+		w.metrics.refreshes.Add(1)
+		now, err := w.read()
+		next := spacing
+		switch {
+		case err != nil:
+			w.metrics.watchErrors.Add(1)
+			w.refresh()
+			next = 100 * time.Millisecond
+		case !now.equal(w.last):
+			again := !slices.Equal(now.routes, w.last.routes)
+			w.last = now
+			w.changed(now, again)
+		}
+		pause.Reset(next)
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// listen turns the kernel's notifications into refreshes until the subscription
+// is closed by stop.
+func (w *watcher) listen(ctx context.Context) {
+	events := w.events
+	for ctx.Err() == nil {
+		messages, _, err := events.Receive()
+		switch {
+		case err == nil:
+			if slices.ContainsFunc(messages, relevant) {
+				w.refresh()
+			}
+		case errors.Is(err, unix.ENOBUFS):
+			w.metrics.watchErrors.Add(1)
+			w.refresh() // notifications were lost
+		case errors.Is(err, fs.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
+			if ctx.Err() != nil {
+				return
+			}
+			fallthrough
+		default:
+			w.metrics.watchErrors.Add(1)
+			if events = w.resubscribe(ctx, events); events == nil {
+				return
+			}
+			w.refresh()
+		}
+	}
+}
+
+// resubscribe replaces a broken subscription. It returns nil when ctx ended.
+func (w *watcher) resubscribe(ctx context.Context, old *nl.NetlinkSocket) *nl.NetlinkSocket {
+	old.Close()
+	for ctx.Err() == nil {
+		here, err := netns.Get()
+		if err == nil {
+			same := !w.ns.IsOpen() || here.Equal(w.ns)
+			_ = here.Close()
+			var events *nl.NetlinkSocket
+			if same {
+				events, err = nl.Subscribe(unix.NETLINK_ROUTE, watchedGroups...)
+			} else {
+				events, err = nl.SubscribeAt(w.ns, netns.None(), unix.NETLINK_ROUTE, watchedGroups...)
+			}
+			if err == nil {
+				context.AfterFunc(ctx, events.Close)
+				return events
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
+}
+
+// relevant tells notifications that can change what read returns.
+func relevant(m syscall.NetlinkMessage) bool {
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return true
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		// struct rtmsg: family, destination length, … table. Only default routes.
+		return len(m.Data) >= unix.SizeofRtMsg && m.Data[1] == 0
+	}
+	return false
+}
+
+// read asks the kernel for everything.
+func (w *watcher) read() (*hostLinks, error) {
+	var lastErr error
+	for range 5 {
+		l, err := w.readOnce()
+		if err == nil {
+			return l, nil
+		}
+		lastErr = err
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return nil, fmt.Errorf("underlay: read this host's addresses: %w", lastErr)
+}
+
+func (w *watcher) readOnce() (*hostLinks, error) {
+	links, err := w.handle.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := w.handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	routes, metric, err := w.defaultRoutes()
+	if err != nil {
+		return nil, err
+	}
+	l := &hostLinks{mtu: make(map[int]int), routes: routes}
+	usable := make(map[int]bool)
+	for _, link := range links {
+		a := link.Attrs()
+		l.mtu[a.Index] = a.MTU
+		usable[a.Index] = w.usableLink(a)
+	}
+	for _, a := range addrs {
+		if !usable[a.LinkIndex] || !w.usableAddr(a) {
+			continue
+		}
+		ip, _ := netip.AddrFromSlice(a.IP)
+		l.links = append(l.links, path.Link{Local: ip.Unmap(), Interface: a.LinkIndex})
+	}
+	// Interfaces with a default route come first, in its order of preference.
+	rank := func(i int) int {
+		if m, ok := metric[i]; ok {
+			return m
+		}
+		return 1 << 40
+	}
+	slices.SortStableFunc(l.links, func(a, b path.Link) int {
+		return cmp.Or(cmp.Compare(rank(a.Interface), rank(b.Interface)), cmp.Compare(a.Interface, b.Interface))
+	})
+	return l, nil
+}
+
+func (w *watcher) defaultRoutes() (texts []string, metric map[int]int, err error) {
+	metric = make(map[int]int)
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
+		routes, err := w.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, r := range routes {
+			if r.Dst != nil && !isDefault(r.Dst) {
+				continue
+			}
+			indices := []int{r.LinkIndex}
+			for _, hop := range r.MultiPath {
+				indices = append(indices, hop.LinkIndex)
+			}
+			for _, i := range indices {
+				if m, ok := metric[i]; i != 0 && (!ok || r.Priority < m) {
+					metric[i] = r.Priority
+				}
+			}
+			texts = append(texts, fmt.Sprint(family, r.LinkIndex, r.Gw, r.Priority, len(r.MultiPath)))
+		}
+	}
+	slices.Sort(texts)
+	return texts, metric, nil
+}
+
+func isDefault(n *net.IPNet) bool {
+	ones, _ := n.Mask.Size()
+	return ones == 0 && (n.IP == nil || n.IP.IsUnspecified())
+}
+
+func (w *watcher) usableLink(a *netlink.LinkAttrs) bool {
+	if a.Flags&net.FlagUp == 0 {
+		return false
+	}
+	if a.Flags&net.FlagLoopback != 0 {
+		return w.loopback
+	}
+	switch a.OperState {
+	case netlink.OperDown, netlink.OperLowerLayerDown, netlink.OperNotPresent:
+		return false
+	}
+	return !w.ignore(a.Name)
+}
+
+func (w *watcher) usableAddr(a netlink.Addr) bool {
+	if a.IPNet == nil || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_DEPRECATED) != 0 {
+		return false
+	}
+	ip, ok := netip.AddrFromSlice(a.IP)
+	ip = ip.Unmap()
+	switch {
+	case !ok, ip.IsUnspecified(), ip.IsMulticast(), ip.Is6() && !w.v6:
+		return false
+	case bytes.HasPrefix(a.IP, madeUpPrefix[:]):
+		return false
+	case ip.IsLoopback():
+		return w.loopback
+	}
+	return !ip.IsLinkLocalUnicast()
+}
+
+// IgnoreVirtual reports the usual names of interfaces of containers, virtual
+// machines and VPNs: an address there is either not reachable from elsewhere or
+// would carry our packets inside another tunnel. It is the default of
+// Config.IgnoreInterface.
+func IgnoreVirtual(name string) bool {
+	for _, prefix := range [...]string{
+		"docker", "br-", "podman", "cni", "flannel", "cali", "cilium", "lxc", "lxd", "incusbr",
+		"virbr", "vnet", "vmnet", "vboxnet", "tailscale", "wg", "zt", "nebula", "utun", "tun", "scn", "ppp-vpn",
+	} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}

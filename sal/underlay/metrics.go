@@ -1,0 +1,80 @@
+package underlay
+
+import "sync/atomic"
+
+// Metrics are the counters of a Socket since Open.
+type Metrics struct {
+	// Associations is how many peers there are now.
+	Associations int
+
+	// Reads counts system calls that returned datagrams; Received the QUIC
+	// datagrams in them, so Received/Reads is how well coalescing works. Sent
+	// counts what quic-go wrote, a batch of segments once.
+	Reads, Received, Sent uint64
+	// PathReceived and PathSent count path messages.
+	PathReceived, PathSent uint64
+	// FragmentsSent and FragmentsReceived count fragments; Joined the datagrams
+	// rejoined.
+	FragmentsSent, FragmentsReceived, Joined uint64
+	// Moves counts changes of path, Resent the datagrams sent again after one,
+	// Sprayed those of handshakes sent to further addresses.
+	Moves, Resent, Sprayed uint64
+	// Resolves counts requests for newer locators, Dead lost peers, Resumes
+	// suspends noticed.
+	Resolves, Dead, Resumes uint64
+	// UnknownAddress counts QUIC packets of peers from addresses not proved.
+	UnknownAddress uint64
+
+	// SendErrors counts errors of the network that were kept from quic-go,
+	// SendWaits how often the socket's buffer was full, TooBig datagrams above an
+	// interface's MTU, SegmentationRefused devices that cannot do UDP_SEGMENT,
+	// ReceiveErrors pending errors of the socket.
+	SendErrors, SendWaits, TooBig, SegmentationRefused, ReceiveErrors uint64
+
+	// Dropped datagrams by reason: malformed fragments and path messages, first
+	// bytes of no known type, no such peer, connection IDs of ours from unknown
+	// addresses, larger than a buffer, not cuttable small enough, and path
+	// messages while the machines were behind.
+	DroppedMalformed, DroppedUnknownType, DroppedUnknownPeer          uint64
+	DroppedUnknownCID, DroppedOversized, DroppedTooBig, DroppedEvents uint64
+
+	// Refreshes counts readings of this host's addresses, WatchErrors lost or
+	// failed notifications.
+	Refreshes, WatchErrors uint64
+}
+
+type counters struct {
+	reads, received, sent                     atomic.Uint64
+	pathReceived, pathSent                    atomic.Uint64
+	fragmentsSent, fragmentsReceived, joined  atomic.Uint64
+	moves, resent, sprayed                    atomic.Uint64
+	resolves, dead, resumes, unknownAddress   atomic.Uint64
+	sendErrors, sendWaits, tooBig, gsoRefused atomic.Uint64
+	receiveErrors                             atomic.Uint64
+	dropMalformed, dropUnknownType            atomic.Uint64
+	dropUnknownPeer, dropUnknownCID           atomic.Uint64
+	dropOversized, dropTooBig, dropEvents     atomic.Uint64
+	refreshes, watchErrors                    atomic.Uint64
+}
+
+// Metrics returns a snapshot of the counters.
+func (s *Socket) Metrics() Metrics {
+	c := &s.metrics
+	return Metrics{
+		Associations: s.table.len(),
+		Reads:        c.reads.Load(), Received: c.received.Load(), Sent: c.sent.Load(),
+		PathReceived: c.pathReceived.Load(), PathSent: c.pathSent.Load(),
+		FragmentsSent: c.fragmentsSent.Load(), FragmentsReceived: c.fragmentsReceived.Load(),
+		Joined: c.joined.Load(),
+		Moves:  c.moves.Load(), Resent: c.resent.Load(), Sprayed: c.sprayed.Load(),
+		Resolves: c.resolves.Load(), Dead: c.dead.Load(), Resumes: c.resumes.Load(),
+		UnknownAddress: c.unknownAddress.Load(),
+		SendErrors:     c.sendErrors.Load(), SendWaits: c.sendWaits.Load(), TooBig: c.tooBig.Load(),
+		SegmentationRefused: c.gsoRefused.Load(), ReceiveErrors: c.receiveErrors.Load(),
+		DroppedMalformed: c.dropMalformed.Load(), DroppedUnknownType: c.dropUnknownType.Load(),
+		DroppedUnknownPeer: c.dropUnknownPeer.Load(), DroppedUnknownCID: c.dropUnknownCID.Load(),
+		DroppedOversized: c.dropOversized.Load(), DroppedTooBig: c.dropTooBig.Load(),
+		DroppedEvents: c.dropEvents.Load(),
+		Refreshes:     c.refreshes.Load(), WatchErrors: c.watchErrors.Load(),
+	}
+}

@@ -1,0 +1,168 @@
+package underlay
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"scn.alt/scn/sal/path"
+)
+
+// spray sends the datagrams of a handshake to several addresses of a peer until
+// one answers, in the manner of Happy Eyeballs (RFC 8305): the best at once, one
+// more each stagger. QUIC sees one address and takes the first answer for the
+// peer's; that the others may be somebody else's is found out by the handshake.
+//
+// When no address answers, the datagrams are sent cut as well, in case the path
+// does not carry them whole, and then from every local address.
+type spray struct {
+	mu      sync.Mutex // guards all below; never held across a send
+	routes  []*route   // one per locator
+	cut     []*route   // the same, with a cautious limit
+	others  []*route   // the same, from each local address
+	active  int        // of routes
+	step    int        // staggers since the first datagram; 0: none sent yet
+	ended   bool
+	nextDue int64
+}
+
+const (
+	maxSpray   = 8
+	stagger    = 50 * time.Millisecond // RFC 8305 allows no less than 10 ms
+	cutAfter   = 3                     // staggers after the last address without an answer
+	otherAfter = 8
+	sprayEnd   = 60 // staggers after which only QUIC's own timers send
+)
+
+func (p *spray) replace(s *Socket, locators []netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return
+	}
+	// Addresses already tried stay tried: an answer may be on its way.
+	for _, l := range locators {
+		if len(p.routes) >= maxSpray ||
+			slices.ContainsFunc(p.routes, func(r *route) bool { return r.path.Remote == l }) {
+			continue
+		}
+		p.routes = append(p.routes, s.newRoute(path.Route{Remote: l}, unknownMTU))
+		cut := s.newRoute(path.Route{Remote: l}, unknownMTU)
+		cut.limit.Store(min(cut.limit.Load(), cut.cautious()))
+		p.cut = append(p.cut, cut)
+	}
+}
+
+// targets returns the routes a datagram goes to now, and whether it is the first.
+func (p *spray) targets() (whole, cut []*route, first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return nil, nil, false
+	}
+	if p.active == 0 {
+		p.active = min(1, len(p.routes))
+		first = p.active == 1
+	}
+	whole = slices.Clone(p.routes[:p.active])
+	if p.step >= p.active+cutAfter {
+		cut = slices.Concat(p.cut[:p.active], p.others)
+	}
+	return whole, cut, first
+}
+
+// advance goes one stagger on and returns the routes to which what was sent so
+// far goes now, and whether there will be another stagger.
+func (p *spray) advance(s *Socket) (to []*route, more bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || p.active == 0 {
+		return nil, false
+	}
+	p.step++
+	switch {
+	case p.active < len(p.routes):
+		to = p.routes[p.active : p.active+1]
+		p.active++
+		p.step = p.active - 1
+	case p.step == p.active+cutAfter:
+		to = p.cut[:p.active]
+	case p.step == p.active+otherAfter:
+		for _, link := range s.links.Load().links {
+			for _, r := range p.routes {
+				if link.Local.Is4() != r.v4 || link.Local.IsLoopback() != r.path.Remote.Addr().IsLoopback() {
+					continue
+				}
+				other := s.newRoute(path.Route{Link: link, Remote: r.path.Remote}, unknownMTU)
+				other.limit.Store(min(other.limit.Load(), other.cautious()))
+				p.others = append(p.others, other)
+			}
+		}
+		to = p.others
+	}
+	return slices.Clone(to), p.step < sprayEnd
+}
+
+// end stops the spraying and reports whether cut datagrams had been sent.
+func (p *spray) end() (wasCut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	wasCut = p.active > 0 && p.step >= p.active+cutAfter
+	p.routes, p.cut, p.others = nil, nil, nil
+	return wasCut
+}
+
+// writeSpray sends a datagram of the handshake, before any answer.
+func (a *Association) writeSpray(b []byte, segment int, ecn byte) {
+	a.learnOwn(b)
+	whole, cut, first := a.spray.targets()
+	failed := 0
+	for _, r := range whole {
+		if errno := a.s.transmit(r, b, segment, ecn); errno != 0 {
+			a.s.swallowed(errno)
+			failed++
+		}
+	}
+	for _, r := range cut {
+		a.s.swallowed(a.s.transmit(r, b, segment, ecn))
+	}
+	if first {
+		a.s.call(func(e *engine) {
+			if failed > 0 { // no way there from here: no reason to wait
+				e.sprayNow(a)
+				return
+			}
+			e.schedule(a, a.s.now()+int64(stagger))
+		})
+	}
+}
+
+// learnOwn learns the connection ID the peer will answer to, from the long
+// header quic-go wrote.
+func (a *Association) learnOwn(b []byte) {
+	if cid, ok := source(b); ok && a.s.ids.own(cid) && a.s.table.cid(cid) != a {
+		a.s.table.learn(cid, a)
+	}
+}
+
+// answeredBy notes the first answer to a dial: the address it came from is the
+// peer's from here on. It runs on the receiving goroutine, and reports whether
+// packets from there are wanted.
+func (a *Association) answeredBy(at *arrival, joined bool) bool {
+	if r := a.route.Load(); r != nil {
+		return r.path.Remote == at.from
+	}
+	r := a.s.newRoute(path.Route{Link: at.link, Remote: at.from}, unknownMTU)
+	wasCut := a.spray.end()
+	if joined || wasCut {
+		a.cut.Store(true)
+		r.limit.Store(min(r.limit.Load(), r.cautious()))
+	}
+	if !a.route.CompareAndSwap(nil, r) {
+		return a.route.Load().path.Remote == at.from
+	}
+	a.s.table.prove(a, at.from)
+	return true
+}
