@@ -1,0 +1,88 @@
+package sal
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/quic-go/quic-go"
+
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal/underlay"
+)
+
+// carrier is what this package needs of the socket below QUIC: underlay.Socket,
+// or a plain UDP socket in tests.
+type carrier interface {
+	packetConn() net.PacketConn
+	connectionIDs() quic.ConnectionIDGenerator
+	// dial makes the association of a connection about to be dialled.
+	dial(node identity.NodeID, locators []netip.AddrPort) (association, error)
+	// accepted makes the association of an accepted connection.
+	accepted(stranger net.Addr, node identity.NodeID) (association, error)
+	locators() []netip.AddrPort
+	kick()
+	metrics() underlay.Metrics
+	close() error
+}
+
+// association is one peer's place in the carrier, as underlay.Association.
+type association interface {
+	Addr() *net.UDPAddr
+	Bind(secret []byte, initiator bool) error
+	SetLocators([]netip.AddrPort)
+	SetSessions(open int)
+	Info() underlay.Info
+	Close() error
+}
+
+// carrierCallbacks are what the carrier tells the node. They must return soon.
+type carrierCallbacks struct {
+	resolve         func(identity.NodeID)
+	locatorsChanged func([]netip.AddrPort)
+	dead            func(association)
+}
+
+type underlayCarrier struct{ socket *underlay.Socket }
+
+func openUnderlay(cfg Config, callbacks carrierCallbacks) (carrier, error) {
+	socket, err := underlay.Open(underlay.Config{
+		Listen:          cfg.Listen,
+		IgnoreInterface: cfg.IgnoreInterface,
+		AllowLoopback:   cfg.AllowLoopback,
+		Resolve:         callbacks.resolve,
+		LocatorsChanged: callbacks.locatorsChanged,
+		Dead:            func(a *underlay.Association) { callbacks.dead(a) },
+		Logger:          cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return underlayCarrier{socket}, nil
+}
+
+func (c underlayCarrier) packetConn() net.PacketConn { return c.socket }
+
+func (c underlayCarrier) connectionIDs() quic.ConnectionIDGenerator {
+	return c.socket.ConnectionIDGenerator()
+}
+
+func (c underlayCarrier) dial(node identity.NodeID, locators []netip.AddrPort) (association, error) {
+	a, err := c.socket.Dial(node, locators)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (c underlayCarrier) accepted(stranger net.Addr, node identity.NodeID) (association, error) {
+	a, err := c.socket.Accepted(stranger, node)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (c underlayCarrier) locators() []netip.AddrPort { return c.socket.Locators() }
+func (c underlayCarrier) kick()                      { c.socket.Kick() }
+func (c underlayCarrier) metrics() underlay.Metrics  { return c.socket.Metrics() }
+func (c underlayCarrier) close() error               { return c.socket.Close() }

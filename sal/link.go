@@ -1,0 +1,309 @@
+package sal
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal/underlay"
+)
+
+// link is one QUIC connection to a peer, with its place in the carrier.
+//
+//	handshake ──► active ──► retired ──► closed
+//	                 └──────────────────►┘
+//
+// A retired link takes no new sessions, because another link of the same two
+// nodes took over; it closes once its last session has ended. An active link
+// closes when it had no session for IdleTimeout.
+type link struct {
+	node      *Node
+	peer      identity.NodeID
+	initiator bool // this node dialled
+	quic      *quic.Conn
+	assoc     association
+	lane      *quicLane
+	ctx       context.Context // ends with the connection
+	opened    time.Time
+	wg        sync.WaitGroup
+
+	laneOther   atomic.Int32 // pings and pongs in the lane's queue
+	established sync.Once    // hello received
+
+	mu       sync.Mutex // guards below
+	sessions map[*session]struct{}
+	idle     time.Time // since when there is no session
+	retired  bool
+	ended    bool // takes no session any more
+	instance [16]byte
+	known    bool // instance is known
+}
+
+func newLink(n *Node, peer identity.NodeID, initiator bool, conn *quic.Conn, assoc association) *link {
+	now := time.Now()
+	l := &link{
+		node: n, peer: peer, initiator: initiator, quic: conn, assoc: assoc, ctx: conn.Context(),
+		opened: now, idle: now, sessions: make(map[*session]struct{}),
+	}
+	l.lane = newQUICLane(l)
+	return l
+}
+
+// run serves the connection until it ends.
+func (l *link) run() {
+	l.wg.Go(l.acceptLoop)
+	l.wg.Go(l.lane.receiveLoop)
+	l.wg.Go(l.sendHello)
+	l.wg.Go(l.receiveHello)
+	<-l.ctx.Done()
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.node.dropLink(l)
+	_ = l.assoc.Close()
+	l.wg.Wait()
+	c := &l.node.counters
+	c.lostSent.Add(l.lane.sent.Load())
+	c.lostReceived.Add(l.lane.received.Load())
+	c.lostDropped.Add(l.lane.dropped.Load())
+	c.lostMangled.Add(l.lane.garbage.Load())
+}
+
+// bind hands the keys of the path protocol to the carrier.
+func (l *link) bind() error {
+	state := l.quic.ConnectionState()
+	secret, err := state.TLS.ExportKeyingMaterial(underlay.ExporterLabel, nil, underlay.SecretSize)
+	if err != nil {
+		return err
+	}
+	return l.assoc.Bind(secret, l.initiator)
+}
+
+// close ends the connection with a reason for the peer.
+func (l *link) close(code quic.ApplicationErrorCode) {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	_ = l.quic.CloseWithError(code, "")
+}
+
+func (l *link) sendHello() {
+	s, err := l.quic.OpenUniStream()
+	if err != nil {
+		return
+	}
+	m := helloMessage{Instance: l.node.instance, Time: l.node.cfg.Clock().UnixNano()}
+	_, _ = s.Write(m.Append(nil))
+	// The stream stays open for later control messages.
+}
+
+func (l *link) receiveHello() {
+	for {
+		s, err := l.quic.AcceptUniStream(l.ctx)
+		if err != nil {
+			return
+		}
+		m, err := readHello(s)
+		if err != nil {
+			if l.ctx.Err() == nil {
+				l.node.counters.malformed.Add(1)
+				l.close(closeProtocol)
+			}
+			return
+		}
+		l.established.Do(func() { l.greet(m) })
+		// Control messages of later versions are read and ignored.
+		l.wg.Go(func() { _, _ = io.Copy(io.Discard, s) })
+	}
+}
+
+func (l *link) greet(m helloMessage) {
+	l.mu.Lock()
+	l.instance, l.known = m.Instance, true
+	l.mu.Unlock()
+	l.node.clock.observe(l.peer, time.Unix(0, m.Time), l.node.cfg.Clock(), l.quic.ConnectionStats().SmoothedRTT)
+	l.node.greeted(l)
+}
+
+func readHello(r io.Reader) (helloMessage, error) {
+	b := make([]byte, helloFixedSize)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return helloMessage{}, err
+	}
+	_, body, err := parseHelloHeader(b)
+	if err != nil {
+		return helloMessage{}, err
+	}
+	b = append(b, make([]byte, body)...)
+	if _, err := io.ReadFull(r, b[helloFixedSize:]); err != nil {
+		return helloMessage{}, err
+	}
+	m, _, err := parseHello(b)
+	return m, err
+}
+
+// acceptLoop serves the sessions that the peer opens.
+func (l *link) acceptLoop() {
+	for {
+		str, err := l.quic.AcceptStream(l.ctx)
+		if err != nil {
+			return
+		}
+		s := &session{node: l.node, link: l, str: str, lane: l.lane, flow: FlowID(str.StreamID())}
+		if !l.node.openSession(s) {
+			refuse(str, StatusOverCapacity)
+			continue
+		}
+		l.wg.Go(func() { l.node.serve(s) })
+	}
+}
+
+// addSession counts a session, unless the link takes no more.
+func (l *link) addSession(s *session) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return false
+	}
+	l.sessions[s] = struct{}{}
+	if len(l.sessions) == 1 {
+		l.assoc.SetSessions(1)
+	}
+	return true
+}
+
+func (l *link) removeSession(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.sessions[s]; !ok {
+		return
+	}
+	delete(l.sessions, s)
+	if len(l.sessions) == 0 {
+		l.idle = time.Now()
+		l.assoc.SetSessions(0)
+	}
+}
+
+// retire makes the link take no new sessions of this node.
+func (l *link) retire() {
+	l.mu.Lock()
+	if !l.retired {
+		l.retired = true
+		if len(l.sessions) == 0 {
+			l.idle = time.Now() // the peer may not know yet
+		}
+	}
+	l.mu.Unlock()
+}
+
+// revive undoes retire: the link that took over is gone.
+func (l *link) revive() {
+	l.mu.Lock()
+	l.retired = false
+	l.mu.Unlock()
+}
+
+// otherInstance reports whether the peer said another hello on newer than on l.
+func (l *link) otherInstance(newer *link) bool {
+	newer.mu.Lock()
+	instance := newer.instance
+	newer.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known && l.instance != instance
+}
+
+// usable reports whether new sessions may be opened on the link.
+func (l *link) usable() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.ended && !l.retired && l.ctx.Err() == nil
+}
+
+// expire closes the link if it was without sessions for long enough.
+func (l *link) expire(now time.Time) {
+	l.mu.Lock()
+	limit, code := l.node.cfg.IdleTimeout, closeIdle
+	if l.retired {
+		limit, code = l.node.cfg.drainGrace, closeRetired
+	}
+	due := !l.ended && len(l.sessions) == 0 && now.Sub(l.idle) >= limit
+	if due {
+		l.ended = true
+	}
+	l.mu.Unlock()
+	if due {
+		l.node.cfg.Logger.Debug("connection closed", "peer", l.peer.Short(), "retired", code == closeRetired)
+		_ = l.quic.CloseWithError(code, "")
+	}
+}
+
+// openCount returns how many sessions are open.
+func (l *link) openCount() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.sessions)
+}
+
+// heldBytes sums what sessions may hold whose reader does not wait for data.
+func (l *link) heldBytes() (sum int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s := range l.sessions {
+		sum += s.win.held()
+	}
+	return sum
+}
+
+// errLinkGone is returned when a link ended before the session was accepted; the
+// dialer tries once more on a new one.
+var errLinkGone = errors.New("sal: connection ended")
+
+// open opens a session and, unless early, waits for the answer.
+func (l *link) open(ctx context.Context, r *request, early bool) (*session, error) {
+	s := &session{node: l.node, link: l, lane: l.lane}
+	if !l.node.openSession(s) {
+		return nil, ErrOverCapacity
+	}
+	str, err := l.quic.OpenStream()
+	if err != nil {
+		s.str = deadStream{}
+		s.release()
+		if errors.Is(err, quic.StreamLimitReachedError{}) {
+			return nil, ErrOverCapacity
+		}
+		return nil, l.lostError(err)
+	}
+	s.str, s.flow = str, FlowID(str.StreamID())
+	if err := s.sendOpen(r); err != nil {
+		s.abort(codeCancelled)
+		return nil, l.lostError(err)
+	}
+	if early {
+		return s, nil
+	}
+	if err := s.awaitUntil(ctx); err != nil {
+		s.abort(codeCancelled)
+		if l.ctx.Err() != nil {
+			err = l.lostError(context.Cause(l.ctx))
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// lostError tells a link that merely ended, which is worth another try, from one
+// whose peer does not want us.
+func (l *link) lostError(err error) error {
+	if e := linkError(err, true); e != ErrLost {
+		return e
+	}
+	return errLinkGone
+}

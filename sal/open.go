@@ -1,0 +1,166 @@
+package sal
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
+)
+
+// request is what a dial asks for.
+type request struct {
+	service  identity.ServiceID
+	port     uint16
+	protocol record.Protocol
+}
+
+// acceptTimeout is how long the open message may take after its stream was opened.
+const acceptTimeout = 10 * time.Second
+
+// openSession prepares a session: memory, context, and its place in the link. It
+// reports false when the node or the link takes no more.
+func (n *Node) openSession(s *session) bool {
+	if !s.win.open(&n.budget, n.cfg.InitialWindow, n.cfg.MaxWindow) {
+		n.counters.overCapacity.Add(1)
+		return false
+	}
+	parent := n.ctx
+	if s.link != nil {
+		parent = s.link.ctx
+	}
+	s.ctx, s.cancel = context.WithCancel(parent)
+	s.info.Local = n.id
+	if s.link == nil {
+		s.info.Peer = n.id
+		return n.loops.add(s)
+	}
+	s.info.Peer = s.link.peer
+	if !s.link.addSession(s) {
+		s.cancel()
+		s.win.close()
+		return false
+	}
+	return true
+}
+
+// sendOpen sends the open message of a dialer. It does not wait.
+func (s *session) sendOpen(r *request) error {
+	s.info.Initiator = true
+	s.info.Service, s.info.Port, s.info.Protocol = r.service, r.port, r.protocol
+	_, _ = rand.Read(s.info.Nonce[:]) // never fails
+	if m := s.node.cfg.Meter; m != nil && s.link != nil {
+		s.info.Opening = m.Opening(s.info)
+	}
+	message := openMessage{
+		Protocol: r.protocol, Port: r.port, Service: r.service, Nonce: s.info.Nonce, Extension: s.info.Opening,
+	}
+	if len(message.Extension) > MaxExtension {
+		return errTooLong
+	}
+	_, err := s.str.Write(message.Append(make([]byte, 0, message.Len())))
+	return err
+}
+
+// awaitUntil waits for the answer until ctx ends.
+func (s *session) awaitUntil(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.str.SetReadDeadline(aLongTimeAgo) })
+	err := s.await()
+	if !stop() && err == nil {
+		_ = s.str.SetReadDeadline(time.Time{})
+	}
+	if isDeadline(err) && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// refuse answers an open with anything but an acceptance, and ends its stream.
+func refuse(str stream, status Status) {
+	_, _ = str.Write(answerMessage{Status: status}.Append(nil))
+	str.CancelRead(codeStatus + quic.StreamErrorCode(status))
+	_ = str.Close()
+}
+
+// serve serves a session that somebody opened at this node: it reads the open
+// message, looks whom it is for, and runs the handler.
+func (n *Node) serve(s *session) {
+	message, err := s.readOpen()
+	if err != nil {
+		n.counters.malformed.Add(1)
+		refuse(s.str, StatusBadRequest)
+		s.release()
+		return
+	}
+	s.info.Service, s.info.Port, s.info.Protocol = message.Service, message.Port, message.Protocol
+	s.info.Nonce, s.info.Opening = message.Nonce, message.Extension
+	in := &Incoming{
+		Peer: s.info.Peer, Service: message.Service, Port: message.Port, Protocol: message.Protocol, session: s,
+	}
+	handler, status := n.admitSession(s)
+	if status != StatusAccepted {
+		in.reject(status)
+		return
+	}
+	in.watch()
+	handler(in.ctx, in)
+	in.finish()
+}
+
+// admitSession finds the handler of a session and checks that it may be opened.
+func (n *Node) admitSession(s *session) (Handler, Status) {
+	if n.ctx.Err() != nil {
+		return nil, StatusDraining
+	}
+	if s.info.Protocol != record.TCP && s.info.Protocol != record.UDP {
+		return nil, StatusBadRequest
+	}
+	handler, status := n.services.lookup(s.info.Service, s.info.Port, s.info.Protocol)
+	if status != StatusAccepted {
+		return nil, status
+	}
+	if authorize := n.cfg.Authorizer; authorize != nil && s.link != nil {
+		if err := authorize(s.info.Peer, s.info.Service, s.info.Port, s.info.Protocol); err != nil {
+			n.counters.unauthorized.Add(1)
+			return nil, StatusNotAuthorized
+		}
+	}
+	return handler, StatusAccepted
+}
+
+// readOpen reads the open message of an incoming session.
+func (s *session) readOpen() (openMessage, error) {
+	_ = s.str.SetReadDeadline(time.Now().Add(acceptTimeout))
+	b := make([]byte, openFixedSize, openFixedSize+8)
+	if _, err := io.ReadFull(s.str, b); err != nil {
+		return openMessage{}, err
+	}
+	_, body, err := parseOpenHeader(b)
+	if err != nil {
+		return openMessage{}, err
+	}
+	b = append(b, make([]byte, body)...)
+	if _, err := io.ReadFull(s.str, b[openFixedSize:]); err != nil {
+		return openMessage{}, err
+	}
+	_ = s.str.SetReadDeadline(time.Time{})
+	m, _, err := parseOpen(b)
+	return m, err
+}
+
+// deadStream is the stream of a session that got none.
+type deadStream struct{}
+
+func (deadStream) Read([]byte) (int, error)         { return 0, errLinkGone }
+func (deadStream) Peek([]byte) (int, error)         { return 0, errLinkGone }
+func (deadStream) Write([]byte) (int, error)        { return 0, errLinkGone }
+func (deadStream) Close() error                     { return nil }
+func (deadStream) CancelRead(quic.StreamErrorCode)  {}
+func (deadStream) CancelWrite(quic.StreamErrorCode) {}
+func (deadStream) SetReadDeadline(time.Time) error  { return nil }
+func (deadStream) SetWriteDeadline(time.Time) error { return nil }
+func (deadStream) Context() context.Context         { return context.Background() }
