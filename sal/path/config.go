@@ -87,11 +87,12 @@ func (c Config) Validate() error {
 	if !usableRemote(c.First.normal().Remote) {
 		errs = append(errs, fmt.Errorf("path: first route has remote %s", c.First.Remote))
 	}
-	for name, d := range map[string]time.Duration{
-		"keep-alive interval": c.KeepAlive, "death timeout": c.DeathTimeout, "idle timeout": c.IdleTimeout,
-	} {
-		if d < time.Second {
-			errs = append(errs, fmt.Errorf("path: %s of %v is less than 1s", name, d))
+	for _, t := range []struct {
+		name string
+		d    time.Duration
+	}{{"keep-alive interval", c.KeepAlive}, {"death timeout", c.DeathTimeout}, {"idle timeout", c.IdleTimeout}} {
+		if t.d < time.Second {
+			errs = append(errs, fmt.Errorf("path: %s of %v is less than 1s", t.name, t.d))
 		}
 	}
 	return errors.Join(errs...)

@@ -39,12 +39,12 @@
 //
 // # States
 //
-//	          silence, unanswered keep-alive           no echo in time
-//	 steady ─────────────────────────────► checking ────────────────────► searching
-//	   ▲ ▲                                    │                            │  │
-//	   │ └──────────── echo ──────────────────┘     link gone, send failed │  │
-//	   └───────────────── first path validated (Use, Resend) ──────────────┘  │
-//	                                       15 min without any path ──► dead ◄─┘
+//	         silence, unanswered keep-alive           no echo in time
+//	steady ─────────────────────────────► checking ────────────────────► searching
+//	  ▲ ▲                                    │                            │  │
+//	  │ └──────────── echo ──────────────────┘     link gone, send failed │  │
+//	  └───────────────── first path validated (Use, Resend) ──────────────┘  │
+//	                                      15 min without any path ──► dead ◄─┘
 //
 // Checking challenges the path in use, searching challenges all pairs at once,
 // again after 10, 20, 40 … ms and, when that does not help, asks for the peer's

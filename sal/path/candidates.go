@@ -1,0 +1,220 @@
+package path
+
+import (
+	"net/netip"
+	"slices"
+)
+
+func normalLinks(links []Link) []Link {
+	var out []Link
+	for _, l := range links {
+		l.Local = normalAddr(l.Local)
+		if len(out) < maxLinks && !slices.Contains(out, l) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func normalRemotes(remotes []netip.AddrPort, limit int) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range remotes {
+		a = normalAddrPort(a)
+		if len(out) < limit && usableRemote(a) && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// remotes returns the addresses worth trying, best first: the one in use, what
+// the peer told, what a record says, and what was proved before.
+func (m *Machine) remotes() []netip.AddrPort {
+	var all []netip.AddrPort
+	if m.current != nil {
+		all = append(all, m.current.route.Remote)
+	}
+	all = slices.Concat(all, m.told, m.known, m.resolved)
+	return normalRemotes(all, maxRemotes)
+}
+
+// rebuild makes the pairs fit the links and remotes, keeping what is known of
+// those that stay; pairs of links that are gone are dropped. It returns the new
+// ones, which are not yet probed.
+func (m *Machine) rebuild(gone []Link) (added []*pair) {
+	remotes := m.remotes()
+	var pairsNow []*pair
+	for _, remote := range remotes {
+		for _, l := range m.links {
+			if !pairs(l, remote) {
+				continue
+			}
+			r := Route{Link: l, Remote: remote}
+			p := m.find(r)
+			if p == nil {
+				p = &pair{route: r, address: m.addresses.get(remote)}
+				if m.current != nil && m.current.route == r {
+					p = m.current // its link is back
+				}
+				added = append(added, p)
+			}
+			p.implicit = false
+			pairsNow = append(pairsNow, p)
+		}
+	}
+	for _, p := range m.pairs {
+		if slices.Contains(pairsNow, p) || slices.Contains(gone, p.route.Link) {
+			continue
+		}
+		// A pair that left the lists stays while it is of use.
+		if p == m.current || p.implicit || !p.validated.IsZero() && m.now.Sub(p.validated) < proofLifetime {
+			p.implicit = true
+			pairsNow = append(pairsNow, p)
+		}
+	}
+	m.pairs = pairsNow
+	return added
+}
+
+// localize returns the route with the link we know by its address: a packet may
+// come in by another interface than the address is on.
+func (m *Machine) localize(r Route) Route {
+	r = r.normal()
+	if slices.Contains(m.links, r.Link) {
+		return r
+	}
+	for _, l := range m.links {
+		if l.Local == r.Local {
+			r.Link = l
+			break
+		}
+	}
+	return r
+}
+
+// implicitPair returns the pair of r, made if something authentic (or, as a
+// stranger, something that only claims to be the peer's) came by it and there is
+// room.
+func (m *Machine) implicitPair(r Route, stranger bool) *pair {
+	if p := m.find(r); p != nil {
+		if !stranger && p.address != nil {
+			p.address.stranger = false
+		}
+		return p
+	}
+	a := m.addAddress(r.Remote, stranger)
+	if a == nil {
+		return nil
+	}
+	count := 0
+	var oldest *pair
+	for _, p := range m.pairs {
+		if !p.implicit {
+			continue
+		}
+		count++
+		if p == m.current || p.address != nil && p.address.isProved(m.now) || stranger && (p.address == nil || !p.address.stranger) {
+			continue
+		}
+		if oldest == nil || p.heard.Before(oldest.heard) {
+			oldest = p
+		}
+	}
+	if count >= maxImplicit {
+		if oldest == nil {
+			return nil
+		}
+		m.pairs = slices.DeleteFunc(m.pairs, func(p *pair) bool { return p == oldest })
+	}
+	p := &pair{route: r, address: a, implicit: true}
+	m.pairs = append(m.pairs, p)
+	return p
+}
+
+func (m *Machine) setLocators(list []netip.AddrPort) (changed bool) {
+	list = normalRemotes(list, MaxLocators)
+	if slices.Equal(list, m.own) {
+		return false
+	}
+	m.own = list
+	m.ownSeq++
+	return true
+}
+
+func (m *Machine) onAdvertised(list []netip.AddrPort) {
+	if m.setLocators(list) && m.mode != searching {
+		m.current.restart(m.now)
+	}
+}
+
+func (m *Machine) onRemotesChanged(list []netip.AddrPort) {
+	list = normalRemotes(list, maxRemotes)
+	if slices.Equal(list, m.resolved) {
+		return
+	}
+	m.resolved = list
+	m.probeAdded(m.rebuild(nil))
+}
+
+// onTold takes over the peer's own list of addresses.
+func (m *Machine) onTold(l *locators) {
+	if l.sequence <= m.toldSeq {
+		return
+	}
+	before := m.told
+	m.toldSeq = l.sequence
+	m.told = normalRemotes(l.addresses(), MaxLocators)
+	m.probeAdded(m.rebuild(nil))
+	remote := m.current.route.Remote
+	if slices.Contains(before, remote) && !slices.Contains(m.told, remote) {
+		// The peer no longer has the address we send to.
+		m.suspect(true)
+	}
+}
+
+func (m *Machine) onLinksChanged(links []Link) {
+	links = normalLinks(links)
+	if slices.Equal(links, m.links) {
+		return
+	}
+	m.links = links
+	var gone []Link
+	for _, p := range m.pairs {
+		if !slices.Contains(links, p.route.Link) {
+			gone = append(gone, p.route.Link)
+		}
+	}
+	for _, l := range gone {
+		delete(m.observed, l)
+	}
+	added := m.rebuild(gone)
+	if m.find(m.current.route) == nil {
+		m.current.forgetOutstanding()
+		m.lose(true)
+		return
+	}
+	if m.mode == searching {
+		m.burst()
+		return
+	}
+	m.probeAdded(added)
+}
+
+func (m *Machine) probeAdded(added []*pair) {
+	for _, p := range added {
+		p.restart(m.now)
+	}
+}
+
+// addAddress returns the entry of remote, made if there is room; nil if not.
+func (m *Machine) addAddress(remote netip.AddrPort, stranger bool) *address {
+	a, evicted := m.addresses.add(m.now, remote, stranger)
+	if evicted != nil {
+		for _, p := range m.pairs {
+			if p.address == evicted {
+				p.address = nil
+			}
+		}
+	}
+	return a
+}

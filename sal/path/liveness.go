@@ -1,0 +1,404 @@
+package path
+
+import "time"
+
+const (
+	// retryLeast is the first wait of a search's back-off.
+	retryLeast = 10 * time.Millisecond
+	// retryUnproved is the same towards an address whose budget is four packets;
+	// it grows fourfold: 0, 40, 200, 840 ms.
+	retryUnproved = 40 * time.Millisecond
+	// urgentCap and searchCap bound the back-off: of checking, and of a search,
+	// where it is an eighth of its age in between.
+	urgentCap = 250 * time.Millisecond
+	searchCap = 3 * time.Second
+	// burstInterval is how soon after a burst of challenges another may begin.
+	burstInterval = 250 * time.Millisecond
+	// silenceLeast is how long data must go unanswered at least.
+	silenceLeast = 250 * time.Millisecond
+	// checkLeast is how long a checked path has at least to answer, checkUnknown
+	// how long when its round trip is not known.
+	checkLeast   = 60 * time.Millisecond
+	checkUnknown = 250 * time.Millisecond
+	// keepAliveLeast is how long a keep-alive's answer may take at least: nobody
+	// waits for it.
+	keepAliveLeast = time.Second
+	// measureInterval is how soon after an echo a path is measured again while it
+	// has few samples, reconfirm how long the peer has to confirm.
+	measureInterval = 100 * time.Millisecond
+	// idleTries is how often a path not in use is tried before it is left for
+	// later, retryMost the longest wait then.
+	idleTries = 4
+	retryMost = 5 * time.Minute
+	// resolveLeast and resolveMost bound the back-off of Resolve.
+	resolveLeast = 50 * time.Millisecond
+	resolveMost  = 30 * time.Second
+)
+
+// mode is where the machine is in the diagram of the package comment.
+type mode uint8
+
+const (
+	steady mode = iota
+	checking
+	searching
+	dead
+)
+
+// liveness is what is known of whether the path in use works.
+type liveness struct {
+	mode     mode
+	sessions bool
+
+	// lastSent and lastReceived are of QUIC datagrams, awaiting is when the first
+	// went that nothing has come after; zero if none.
+	lastSent, lastReceived, awaiting time.Time
+	// unanswered counts the silences in a row that small messages survived.
+	unanswered int
+	// mtuChecked is when the path MTU was last proved anew.
+	mtuChecked time.Time
+
+	// suspected is when the current doubt began, checkBy when it is resolved.
+	suspected, checkBy time.Time
+	// lostAt is when the path was lost, or presumably so; zero in steady.
+	lostAt    time.Time
+	lastBurst time.Time
+	// resolveAt is when to ask for a record next, resolveWait how long after that.
+	resolveAt   time.Time
+	resolveWait time.Duration
+}
+
+// validated notes that p just answered.
+func (m *Machine) validated(p *pair) {
+	p.validated = m.now
+	p.attempts = 0
+	p.due, p.asked = time.Time{}, time.Time{}
+	m.prove(p)
+	if p == m.current {
+		m.restored()
+	} else {
+		m.follow()
+	}
+	if p != m.current {
+		if m.mode == searching || m.mode == checking && m.optimistic {
+			m.choose(p, true)
+		} else {
+			m.faster(p)
+		}
+	}
+	if p == m.current {
+		p.mtu.begin(m.now)
+		if m.unsettled() && p.due.IsZero() {
+			p.due = m.now.Add(m.patience(p))
+		}
+		return
+	}
+	if wait := m.patience(p); wait > 0 && p.due.IsZero() {
+		p.due = m.now.Add(wait)
+	}
+}
+
+// restored notes that the path in use answered.
+func (m *Machine) restored() {
+	was := m.mode
+	m.mode = steady
+	m.awaiting = time.Time{}
+	m.optimistic = false
+	if was == searching {
+		m.lostAt = time.Time{}
+		m.emit(Use{Route: m.current.route, MTU: m.current.mtuNow(), Resend: true})
+		m.current.mtu.check(m.now)
+		m.current.restart(m.now) // says that it is in use again
+		return
+	}
+	m.lostAt = time.Time{}
+}
+
+// suspect doubts the path in use: it is challenged, and with all every other pair
+// too.
+func (m *Machine) suspect(all bool) {
+	if m.mode == searching {
+		if all {
+			m.burst()
+		}
+		return
+	}
+	if m.mode == steady {
+		m.suspected = m.now
+		m.mode = checking
+		m.checkBy = m.now.Add(m.checkTime())
+	}
+	m.current.restart(m.now)
+	if all {
+		m.burst()
+	}
+}
+
+// checkTime is how long the path in use has to answer.
+func (m *Machine) checkTime() time.Duration {
+	if rtt := m.current.rtt.smooth; rtt != 0 {
+		return max(2*rtt, checkLeast)
+	}
+	return checkUnknown
+}
+
+// lose gives the path in use up. With standbys it is replaced at once by a path
+// that worked a short while ago, otherwise only by one that answered since the
+// doubt began.
+func (m *Machine) lose(standbys bool) {
+	if m.mode == steady {
+		m.suspected = m.now
+	}
+	if m.lostAt.IsZero() {
+		m.lostAt = m.now
+		m.metrics.Searches++
+	}
+	since := m.suspected
+	if standbys && m.mode != searching {
+		since = m.now.Add(-standbyFreshness)
+	}
+	standby := m.standby(since)
+	m.mode = searching
+	m.resolveWait = resolveLeast
+	if rtt := m.current.rtt.smooth; rtt != 0 {
+		m.resolveWait = max(2*rtt, resolveLeast)
+	}
+	m.resolveAt = m.now.Add(m.resolveWait)
+	if standby == nil {
+		m.burst()
+		return
+	}
+	lostAt, proved := m.lostAt, !standby.validated.Before(m.suspected) && !standbys
+	m.choose(standby, true)
+	if !proved {
+		// It may be just as dead: it has to answer, and who answers first wins.
+		m.mode = checking
+		m.optimistic = true
+		m.lostAt = lostAt
+		m.suspected = m.now
+		m.checkBy = m.now.Add(m.checkTime())
+		m.burst()
+	}
+}
+
+// burst challenges every pair at once.
+func (m *Machine) burst() {
+	m.lastBurst = m.now
+	for _, p := range m.pairs {
+		p.restart(m.now)
+	}
+}
+
+// heardAuthentic begins a search anew: the peer is out there.
+func (m *Machine) heardAuthentic() {
+	if m.mode == searching && m.now.Sub(m.lastBurst) >= burstInterval {
+		m.burst()
+	}
+}
+
+// patience is how long after a challenge on p the next goes, 0 if none is due.
+func (m *Machine) patience(p *pair) time.Duration {
+	n := p.attempts
+	proved := p.address != nil && p.address.isProved(m.now)
+	wanted := m.claim.route == p.route && m.claim.generation >= m.generation && p != m.current
+	if m.mode == searching || wanted || p == m.current && (m.mode == checking || m.unsettled()) {
+		base, limit := retryLeast, urgentCap
+		if !proved {
+			return max(backOff(retryUnproved, 2*n, smallWindow), retryUnproved)
+		}
+		if m.mode == searching {
+			limit = min(max(m.now.Sub(m.lostAt)/8, urgentCap), searchCap)
+		} else if rtt := p.rtt.smooth; rtt != 0 {
+			base = max(base, rtt+rtt/4)
+		}
+		if p == m.current && m.mode == steady {
+			limit = max(time.Second, 2*base)
+		}
+		return max(base, backOff(base, n, limit))
+	}
+	if p == m.current {
+		return 0 // the keep-alive timer sees to it
+	}
+	switch {
+	case n == 0 && p.rtt.samples < fasterSamples:
+		return measureInterval
+	case n == 0 && m.sessions:
+		return m.cfg.KeepAlive
+	case n == 0:
+		return 0
+	case n < idleTries:
+		return backOff(measureInterval, 2*n, m.cfg.KeepAlive)
+	case m.sessions:
+		return min(max(backOff(m.cfg.KeepAlive, n-idleTries+1, retryMost), m.cfg.KeepAlive), retryMost)
+	default:
+		return 0
+	}
+}
+
+// backOff is base doubled n-1 times, at most limit.
+func backOff(base time.Duration, n int, limit time.Duration) time.Duration {
+	d := base
+	for i := 1; i < n && d < limit; i++ {
+		d *= 2
+	}
+	return min(d, limit)
+}
+
+func (m *Machine) onTraffic(sent, received time.Time) {
+	m.lastSent = later(m.lastSent, sent)
+	if received.After(m.lastReceived) {
+		m.lastReceived = received
+		m.unanswered = 0
+	}
+	if m.mode == steady && m.lastSent.Sub(m.mtuChecked) >= mtuCheckInterval {
+		// What comes back may be small while what we send is too large to pass.
+		m.mtuChecked = m.now
+		m.current.mtu.check(m.now)
+	}
+	heard := later(m.lastReceived, m.current.validated)
+	if !m.awaiting.IsZero() && !m.awaiting.After(heard) {
+		m.awaiting = time.Time{}
+	}
+	if m.awaiting.IsZero() && m.lastSent.After(heard) {
+		m.awaiting = m.lastSent
+	}
+}
+
+func (m *Machine) silence() time.Duration { return max(3*m.current.rtt.smooth, silenceLeast) }
+
+func (m *Machine) onSessionsOpen(open bool) {
+	if open == m.sessions {
+		return
+	}
+	m.sessions = open
+	if !open || m.mode != steady {
+		return
+	}
+	if m.now.Sub(m.current.validated) >= m.cfg.KeepAlive {
+		m.current.restart(m.now)
+	}
+	for _, p := range m.pairs {
+		if p != m.current && p.due.IsZero() {
+			p.restart(m.now)
+		}
+	}
+}
+
+func (m *Machine) onResumed() {
+	if m.mode == searching {
+		m.burst()
+		return
+	}
+	m.suspect(true)
+}
+
+func (m *Machine) onSendFailed(r Route) {
+	p := m.find(m.localize(r))
+	if p == nil {
+		return
+	}
+	p.failed = m.now
+	if p == m.current && m.mode != searching {
+		m.lose(true)
+	}
+}
+
+func (m *Machine) onTooBig(r Route, size int) {
+	p := m.find(m.localize(r))
+	if p == nil || size <= floor4 {
+		return
+	}
+	before := p.mtuNow()
+	p.mtu.tooBig(m.now, size)
+	if p == m.current && p.mtuNow() < before {
+		m.emit(Use{Route: p.route, MTU: p.mtuNow(), Resend: true})
+	}
+}
+
+// keepAliveAt is when the path in use must be challenged next, zero if never.
+func (m *Machine) keepAliveAt() time.Time {
+	if !m.sessions || m.mode != steady {
+		return time.Time{}
+	}
+	return later(m.current.challenged, m.current.validated).Add(m.cfg.KeepAlive)
+}
+
+// ignoredAt is when challenges on the path in use, sent for whatever reason, have
+// gone unanswered for too long, zero if none is waited for.
+func (m *Machine) ignoredAt() time.Time {
+	if m.mode != steady || m.current.asked.IsZero() {
+		return time.Time{}
+	}
+	return m.current.asked.Add(max(2*m.checkTime(), keepAliveLeast))
+}
+
+// deathAt is when the search ends.
+func (m *Machine) deathAt() time.Time {
+	if m.sessions {
+		return m.lostAt.Add(m.cfg.DeathTimeout)
+	}
+	return m.lostAt.Add(m.cfg.IdleTimeout)
+}
+
+// runTimers fires what has come due, apart from challenges and MTU probes.
+func (m *Machine) runTimers() {
+	due := func(t time.Time) bool { return !t.IsZero() && !t.After(m.now) }
+	if m.mode == steady && !m.awaiting.IsZero() && due(m.awaiting.Add(m.silence())) {
+		m.awaiting = time.Time{}
+		m.unanswered++
+		if m.unanswered > 1 || m.now.Sub(m.mtuChecked) > mtuCheckInterval/2 {
+			m.mtuChecked = m.now
+			m.current.mtu.check(m.now)
+		}
+		m.suspect(false)
+	}
+	if due(m.ignoredAt()) {
+		m.suspect(false)
+	}
+	if due(m.keepAliveAt()) {
+		m.suspect(false)
+		m.checkBy = m.now.Add(max(m.checkTime(), keepAliveLeast))
+	}
+	if m.mode == checking && due(m.checkBy) {
+		m.lose(false)
+	}
+	if m.mode == searching {
+		if due(m.deathAt()) {
+			m.mode = dead
+			m.emit(Dead{})
+			return
+		}
+		if due(m.resolveAt) {
+			if len(m.links) > 0 {
+				m.emit(Resolve{})
+			}
+			m.resolveWait = min(2*m.resolveWait, resolveMost)
+			m.resolveAt = m.now.Add(m.resolveWait)
+		}
+	}
+}
+
+// Deadline returns when the next Tick is due, or the zero time if none is.
+func (m *Machine) Deadline() time.Time {
+	var t time.Time
+	switch m.mode {
+	case dead:
+		return t
+	case steady:
+		t = earliest(m.keepAliveAt(), m.ignoredAt())
+		if !m.awaiting.IsZero() {
+			t = earliest(t, m.awaiting.Add(m.silence()))
+		}
+		if m.current.address != nil && m.current.address.isProved(m.now) {
+			t = earliest(t, m.current.mtu.due)
+		}
+	case checking:
+		t = m.checkBy
+	case searching:
+		t = earliest(m.deathAt(), m.resolveAt)
+	}
+	for _, p := range m.pairs {
+		t = earliest(t, p.due)
+	}
+	return t
+}

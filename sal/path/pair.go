@@ -1,0 +1,119 @@
+package path
+
+import "time"
+
+// echoLifetime is how long a challenge may be answered.
+const echoLifetime = 3 * time.Second
+
+// pair is one route and what is known of it.
+type pair struct {
+	route   Route
+	address *address // nil while the address table has no room
+	// implicit is set when the pair was made because something came by it, not
+	// because the lists have it.
+	implicit bool
+
+	// outstanding are the last challenges sent.
+	outstanding [8]struct {
+		nonce uint64
+		at    time.Time
+	}
+	// attempts counts challenges since the last echo or since a burst began.
+	attempts int
+	// due is when the next challenge goes; zero if none.
+	due time.Time
+	// challenged and validated are when the last challenge went and when the last
+	// echo came.
+	challenged, validated time.Time
+	// asked is when the first challenge went that no echo came after.
+	asked time.Time
+	// failed is when the socket last refused to send here.
+	failed time.Time
+	// heard is when something authentic last came by it.
+	heard time.Time
+
+	rtt roundTrip
+	mtu mtuSearch
+}
+
+// remember notes a challenge as sent.
+func (p *pair) remember(now time.Time, nonce uint64) {
+	// When all slots are taken the newest gives way: the oldest is the one whose
+	// echo comes next, and a flurry of challenges must not outrun a slow path.
+	slot := &p.outstanding[0]
+	for i := range p.outstanding {
+		o := &p.outstanding[i]
+		if o.at.IsZero() || now.Sub(o.at) > echoLifetime {
+			slot = o
+			break
+		}
+		if o.at.After(slot.at) {
+			slot = o
+		}
+	}
+	slot.nonce, slot.at = nonce, now
+	p.challenged = now
+	if p.asked.IsZero() {
+		p.asked = now
+	}
+	p.attempts++
+}
+
+// answered reports when the challenge with nonce went. Each nonce counts once.
+func (p *pair) answered(now time.Time, nonce uint64) (sent time.Time, ok bool) {
+	for i := range p.outstanding {
+		o := &p.outstanding[i]
+		if !o.at.IsZero() && o.nonce == nonce && now.Sub(o.at) <= echoLifetime {
+			sent = o.at
+			o.at = time.Time{}
+			return sent, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// forgetOutstanding makes echoes of earlier challenges worthless.
+func (p *pair) forgetOutstanding() {
+	for i := range p.outstanding {
+		p.outstanding[i].at = time.Time{}
+	}
+}
+
+// restart makes the next challenge go at once and the back-off begin anew.
+func (p *pair) restart(now time.Time) {
+	p.attempts = 0
+	p.due = now
+}
+
+// roundTrip estimates the round trip of a pair.
+type roundTrip struct {
+	smooth time.Duration // for timers (RFC 6298 weights)
+	least  time.Duration // of the last samples: what queues do not disturb
+	// samples counts those in least; measured is when the last one came.
+	samples  int
+	total    int
+	measured time.Time
+}
+
+const (
+	// leastSamples and leastLifetime say when least begins anew, so that a path
+	// that became slower is noticed.
+	leastSamples  = 16
+	leastLifetime = 2 * time.Minute
+)
+
+func (r *roundTrip) add(now time.Time, sample time.Duration) {
+	sample = max(sample, time.Microsecond)
+	if r.smooth == 0 {
+		r.smooth = sample
+	} else {
+		r.smooth += (sample - r.smooth) / 8
+	}
+	if r.samples == 0 || r.samples >= leastSamples || now.Sub(r.measured) > leastLifetime {
+		r.least, r.samples = sample, 0
+	}
+	r.least = min(r.least, sample)
+	r.samples++
+	r.total++
+	r.measured = now
+}

@@ -1,0 +1,137 @@
+package path
+
+func (m *Machine) onReceived(route Route, datagram []byte) {
+	counter, ok := m.header(datagram)
+	if !ok {
+		m.metrics.Malformed++
+		return
+	}
+	if !m.window.fresh(counter) && !m.cfg.without.replayWindow {
+		m.metrics.Replayed++
+		return
+	}
+	plain, err := m.receive.open(m.plain[:0], counter, datagram, &m.nonce)
+	if err != nil {
+		m.metrics.Forged++
+		return
+	}
+	m.window.accept(counter)
+	msg, err := parseMessage(plain)
+	route = m.localize(route)
+	if err != nil || !usableRemote(route.Remote) || !pairs(route.Link, route.Remote) {
+		m.metrics.Malformed++
+		return
+	}
+	m.metrics.Received++
+	p := m.implicitPair(route, false)
+	if p == nil {
+		return
+	}
+	p.heard = m.now
+	if p.address == nil {
+		p.address = m.addAddress(route.Remote, false)
+	}
+	if p.address != nil {
+		p.address.received(m.now, len(datagram))
+	}
+	if msg.state.seen <= m.ownSeq {
+		m.ownSeen = max(m.ownSeen, msg.state.seen)
+	}
+	m.claimed(p, counter, msg.state)
+	if msg.contains(kindEcho) {
+		m.onEcho(p, msg.echo)
+	}
+	if m.cfg.without.challenge {
+		m.validated(p)
+	}
+	if msg.contains(kindLocators) {
+		m.onTold(&msg.locators)
+	}
+	if msg.contains(kindProbeEcho) && p.mtu.echoed(m.now, msg.probeEcho.nonce, int(msg.probeEcho.size)) && p == m.current {
+		m.emit(Use{Route: p.route, MTU: p.mtuNow()})
+	}
+	m.follow()
+	m.heardAuthentic()
+	m.reply(p, &msg)
+}
+
+// onEcho proves a pair, if the nonce is one sent there.
+func (m *Machine) onEcho(p *pair, e echo) {
+	sent, ok := p.answered(m.now, e.nonce)
+	if !ok {
+		return
+	}
+	p.rtt.add(m.now, m.now.Sub(sent))
+	if usableRemote(e.observed) && m.observed[p.route.Link] != e.observed {
+		m.observed[p.route.Link] = e.observed
+		m.emit(Observed{Link: p.route.Link, Address: e.observed})
+	}
+	m.validated(p)
+}
+
+// reply answers what asks for an answer, and asks back if the pair is not proved.
+func (m *Machine) reply(p *pair, in *message) {
+	var out message
+	if in.contains(kindChallenge) {
+		out.addEcho(echo{nonce: in.challenge.nonce, observed: p.route.Remote})
+	}
+	if in.contains(kindProbe) {
+		out.addProbeEcho(probeEcho(in.probe))
+	}
+	if out.has == 0 {
+		// Something new to acknowledge must not wait for the next challenge.
+		if in.contains(kindLocators) {
+			m.transmit(p, &out)
+		}
+		return
+	}
+	if m.wantsProof(p) {
+		out.addChallenge(challenge{nonce: m.nonces.Uint64()})
+	}
+	if !m.transmit(p, &out) {
+		return
+	}
+	if out.contains(kindChallenge) {
+		p.due = m.now.Add(max(m.patience(p), retryLeast))
+	}
+}
+
+// wantsProof reports whether a challenge should ride on an answer on p.
+func (m *Machine) wantsProof(p *pair) bool {
+	if m.now.Sub(p.challenged) < retryLeast && p.attempts > 0 {
+		return false
+	}
+	switch {
+	case p.address == nil || !p.address.isProved(m.now), p.validated.IsZero():
+		return true
+	case m.mode == searching:
+		return true
+	case p == m.current:
+		return m.mode == checking || m.unsettled()
+	default:
+		return m.claim.route == p.route && m.now.Sub(p.validated) > claimFreshness
+	}
+}
+
+func (m *Machine) onUnknownAddress(route Route, size int) {
+	route = m.localize(route)
+	if size <= 0 || !usableRemote(route.Remote) || !pairs(route.Link, route.Remote) {
+		return
+	}
+	p := m.implicitPair(route, true)
+	if p == nil {
+		return
+	}
+	if p.address == nil {
+		p.address = m.addAddress(route.Remote, true)
+	}
+	if p.address != nil {
+		p.address.received(m.now, size)
+	}
+	if m.cfg.without.challenge {
+		m.validated(p)
+	}
+	if (p.due.IsZero() || p.due.Sub(m.now) > urgentCap) && m.now.Sub(p.challenged) > urgentCap {
+		p.restart(m.now)
+	}
+}

@@ -1,0 +1,264 @@
+package path
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	seedFlag     = flag.Int64("seed", -1, "run the simulation of this one seed, with a trace")
+	messagesFlag = flag.Bool("messages", false, "with -seed: trace each message too")
+	seedsFlag    = flag.Int("seeds", 0, "how many seeds TestSimulation runs (default 10000, less with -short or -race)")
+)
+
+// disturb does one random thing to the hosts or the network.
+func (s *simulator) disturb() {
+	h := s.hosts[s.rng.IntN(2)]
+	switch s.rng.IntN(13) {
+	case 0, 1: // a move
+		s.shift(h)
+	case 2: // both at once
+		s.shift(h)
+		other := h.peer()
+		s.after(s.between(0, 50*time.Millisecond), func() { s.shift(other) })
+	case 3: // a second link
+		if len(h.links) < 4 {
+			h.addLink(s.chance(0.4))
+			h.announce()
+		}
+	case 4: // a link goes
+		if len(h.links) > 1 {
+			i := s.rng.IntN(len(h.links))
+			h.links = append(h.links[:i:i], h.links[i+1:]...)
+			h.announce()
+		}
+	case 5: // the network fails without a word
+		if len(h.links) > 0 {
+			l := h.links[s.rng.IntN(len(h.links))]
+			l.silent = true
+			s.after(s.between(100*time.Millisecond, 20*time.Second), func() { l.silent = false })
+		}
+	case 6: // no network at all
+		if s.net.blackout {
+			return
+		}
+		s.net.blackout = true
+		length := s.between(50*time.Millisecond, 20*time.Second)
+		if s.chance(0.05) {
+			length = s.between(time.Minute, 12*time.Minute)
+		}
+		s.after(length, func() { s.net.blackout = false })
+	case 7: // a NAT forgets
+		for _, l := range h.links {
+			if l.external.Addr() != l.link.Local {
+				h.rebind(l)
+			}
+		}
+	case 8: // a narrower path
+		if len(h.links) > 0 {
+			h.links[s.rng.IntN(len(h.links))].mtu = []int{1280, 1400, 1500}[s.rng.IntN(3)]
+		}
+	case 9:
+		h.step(Resumed{})
+	case 10:
+		h.busy = s.chance(0.5)
+		h.peer().busy = h.busy
+	case 11:
+		s.net.recordsDown = s.chance(0.3)
+	case 12: // all links away, for a while
+		links := h.links
+		h.links = nil
+		h.announce()
+		s.after(s.between(10*time.Millisecond, 10*time.Second), func() {
+			if len(h.links) == 0 {
+				h.links = links
+				h.announce()
+			}
+		})
+	}
+}
+
+// shift replaces the address of one of a host's links.
+func (s *simulator) shift(h *simHost) {
+	if len(h.links) == 0 {
+		h.addLink(false)
+		h.announce()
+		return
+	}
+	i := s.rng.IntN(len(h.links))
+	v6 := h.links[i].link.Local.Is6()
+	if s.chance(0.5) { // break, then make
+		h.links = append(h.links[:i:i], h.links[i+1:]...)
+		h.announce()
+		s.after(s.between(0, time.Second), func() {
+			h.addLink(v6)
+			h.announce()
+		})
+		return
+	}
+	h.links = append(h.links[:i:i], h.links[i+1:]...)
+	h.addLink(v6)
+	h.announce()
+}
+
+// simulate runs one seed and returns what went wrong.
+func simulate(seed uint64, without guards, trace func(string, ...any)) error {
+	s := newSimulator(seed, without)
+	if trace != nil {
+		s.trace, s.traceMessages = trace, *messagesFlag
+	}
+	s.net.loss = s.rng.Float64() * 0.3
+	s.net.duplicate = s.rng.Float64() * 0.2
+	s.net.reorder = s.rng.Float64() * 0.3
+	if s.chance(0.3) {
+		s.net.loss, s.net.duplicate, s.net.reorder = 0, 0, 0
+	}
+	s.evil.active = s.chance(0.8)
+	s.evil.rage()
+	for _, h := range s.hosts {
+		h.bogus = s.chance(0.2)
+		h.busy = s.chance(0.7)
+		if s.chance(0.4) {
+			h.addLink(s.chance(0.4))
+			h.announce()
+		}
+	}
+	for range 3 + s.rng.IntN(10) {
+		s.run(s.between(time.Millisecond, 4*time.Second))
+		if s.fault != nil {
+			return s.fault
+		}
+		s.disturb()
+	}
+	// Peace: all disturbances end within this, the longest apart.
+	s.run(21 * time.Second)
+	if s.net.blackout {
+		s.run(12 * time.Minute)
+	}
+	s.net.recordsDown = false
+	for _, h := range s.hosts {
+		if !hasV4(h) {
+			h.addLink(false)
+			h.announce()
+		}
+	}
+	if err := s.converges(30 * time.Second); err != nil {
+		return err
+	}
+	// Silence from the attacker and a good network: now it must also stay so.
+	s.evil.active = false
+	for _, h := range s.hosts {
+		h.busy = true
+	}
+	s.net.loss, s.net.reorder, s.net.duplicate = 0, 0, 0
+	s.run(30 * time.Second)
+	moves := s.hosts[0].moves + s.hosts[1].moves
+	s.run(20 * time.Second)
+	if s.fault != nil {
+		return s.fault
+	}
+	if ok, why := s.mirrored(true); !ok {
+		return fmt.Errorf("in the end: %s", why)
+	}
+	if more := s.hosts[0].moves + s.hosts[1].moves - moves; more > 2 {
+		return fmt.Errorf("in the end: %d moves in 20 s of peace", more)
+	}
+	return nil
+}
+
+func hasV4(h *simHost) bool {
+	for _, l := range h.links {
+		if l.link.Local.Is4() {
+			return true
+		}
+	}
+	return false
+}
+
+// converges waits for both ends to use one working path for a second on end.
+func (s *simulator) converges(within time.Duration) error {
+	deadline := s.now.Add(within)
+	good := 0
+	why := ""
+	for s.now.Before(deadline) {
+		s.run(100 * time.Millisecond)
+		if s.fault != nil {
+			return s.fault
+		}
+		ok := false
+		if ok, why = s.mirrored(false); !ok {
+			good = 0
+			continue
+		}
+		if good++; good == 10 {
+			return nil
+		}
+	}
+	return fmt.Errorf("no convergence after %v: %s", within, why)
+}
+
+func seedCount() int {
+	switch {
+	case *seedsFlag > 0:
+		return *seedsFlag
+	case raceEnabled:
+		return 200
+	case testing.Short():
+		return 500
+	default:
+		return 10_000
+	}
+}
+
+// TestSimulation runs many seeds of two machines whose addresses, network and
+// attacker do their worst. Rerun one with -seed=N.
+func TestSimulation(t *testing.T) {
+	if *seedFlag >= 0 {
+		if err := simulate(uint64(*seedFlag), guards{}, t.Logf); err != nil {
+			t.Fatalf("seed %d: %v", *seedFlag, err)
+		}
+		return
+	}
+	var next, failures atomic.Int64
+	var wg sync.WaitGroup
+	count := int64(seedCount())
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for seed := next.Add(1) - 1; seed < count && failures.Load() < 5; seed = next.Add(1) - 1 {
+				if err := simulate(uint64(seed), guards{}, nil); err != nil {
+					failures.Add(1)
+					t.Errorf("seed %d: %v\n\trerun: go test ./sal/path -run 'TestSimulation$' -seed=%d -v", seed, err, seed)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestSimulationNeedsGuards takes each protection out in turn: the simulator must
+// notice, or it would prove nothing.
+func TestSimulationNeedsGuards(t *testing.T) {
+	for name, without := range map[string]guards{
+		"replay window": {replayWindow: true},
+		"challenge":     {challenge: true},
+		"budget":        {budget: true},
+		"tie-break":     {tieBreak: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const most = 500
+			for seed := range uint64(most) {
+				if err := simulate(seed, without, nil); err != nil {
+					t.Logf("noticed by seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Errorf("%d seeds pass without the %s", most, name)
+		})
+	}
+}
