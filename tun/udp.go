@@ -79,13 +79,14 @@ func (t *packetTable) find(key tuple) *packetFlow {
 }
 
 // add makes a flow, nil when there are too many.
-func (t *packetTable) add(ctx context.Context, fam *family, b []byte, h *packet.Header, service identity.ServiceID) *packetFlow {
+func (t *packetTable) add(ctx context.Context, now time.Time, fam *family, b []byte, h *packet.Header, service identity.ServiceID) *packetFlow {
 	f := &packetFlow{
 		key: tupleOf(h.Source(), h.Destination()), service: service, port: h.DstPort, family: fam,
 		app: h.Source(), virtual: h.Destination(), first: slices.Clone(b[:min(len(b), 576)]), header: *h,
 		queue: make(chan []byte, packetQueue),
 	}
 	f.header.Length = len(f.first)
+	f.touch(now)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.flows) >= t.limit {
@@ -149,11 +150,10 @@ func (l *loop) udp(fam *family, b []byte, h *packet.Header) {
 			l.unknown(fam, b, h)
 			return
 		}
-		if f = e.udp.add(e.ctx, fam, b, h, service); f == nil {
+		if f = e.udp.add(e.ctx, now, fam, b, h, service); f == nil {
 			e.count.datagramsDropped.Add(1)
 			return
 		}
-		f.touch(now)
 		if !e.start(func() { e.servePackets(f) }) {
 			e.udp.remove(f)
 			return

@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -21,38 +22,46 @@ func (p *Provider) relayPackets(ctx context.Context, session, up net.Conn) error
 		once  sync.Once
 		first error
 		wg    sync.WaitGroup
-		last  atomic.Int64 // when a datagram last passed
+		last  atomic.Int64 // when a datagram last passed, since start
 	)
 	start := time.Now()
+	done := make(chan struct{})
 	end := func(err error) {
 		once.Do(func() {
 			first = err
 			up.Close()
 			closeWith(session, err)
+			close(done)
 		})
 	}
-	idle := time.AfterFunc(p.cfg.PacketIdle, func() {})
-	defer idle.Stop()
-	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
-	defer stop()
-	wg.Go(func() { // ended by end, through done
+	wg.Go(func() { // ended by end
+		timer := time.NewTimer(p.cfg.PacketIdle)
+		defer timer.Stop()
 		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				end(context.Cause(ctx))
+				return
+			case <-timer.C:
+			}
 			quiet := time.Since(start) - time.Duration(last.Load())
 			if quiet >= p.cfg.PacketIdle {
 				end(nil)
 				return
 			}
-			select {
-			case <-time.After(p.cfg.PacketIdle - quiet):
-			case <-ctx.Done():
-				return
-			}
+			timer.Reset(p.cfg.PacketIdle - quiet)
 		}
 	})
 	pump := func(to, from net.Conn, count *atomic.Int64) {
 		buf := make([]byte, maxDatagram+1)
 		for {
 			n, err := from.Read(buf)
+			if errors.Is(err, io.EOF) {
+				end(nil)
+				return
+			}
 			if err != nil {
 				end(err)
 				return
@@ -68,6 +77,9 @@ func (p *Provider) relayPackets(ctx context.Context, session, up net.Conn) error
 	wg.Go(func() { pump(up, session, &p.bytesIn) })
 	pump(session, up, &p.bytesOut)
 	wg.Wait()
+	if errors.Is(first, net.ErrClosed) {
+		return nil // the caller hung up
+	}
 	return first
 }
 

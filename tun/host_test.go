@@ -1,0 +1,314 @@
+package tun
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"scn.alt/scn/tun/address"
+	"scn.alt/scn/tun/tuntest"
+)
+
+func serveHTTP(t *testing.T, body []byte) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })}
+	done := make(chan struct{})
+	go func() { //nolint:gocritic // waited for below
+		defer close(done)
+		_ = srv.Serve(l)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+	})
+	return l.Addr().String()
+}
+
+// envHelper names the state file of a child that only holds a device.
+const envHelper = "SCN_TUN_TEST_HELPER"
+
+// helper is the child of TestKillLeavesNothing: it holds a device until it is killed.
+func helper(state string) error {
+	e, err := Open(Config{Overlay: &tuntest.Overlay{}, Network: testNetwork, State: state})
+	if err != nil {
+		return err
+	}
+	for n := range 3 {
+		v4, v6, err := e.Assign(context.Background(), testService(n))
+		if err != nil {
+			return err
+		}
+		fmt.Println("ADDRESSES", v4, v6)
+	}
+	// A child of ours that lives on must not keep the device alive.
+	cmd := exec.Command("sleep", "30")
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	fmt.Println("READY", cmd.Process.Pid)
+	return e.Run(context.Background())
+}
+
+func TestKillLeavesNothing(t *testing.T) {
+	tuntest.Require(t)
+	state := filepath.Join(t.TempDir(), "addresses")
+	before := routes(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first []string
+	for round := range 2 {
+		cmd := exec.Command(exe)
+		cmd.Env = append(os.Environ(), envHelper+"="+state)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		sleeper := 0
+		for sc := bufio.NewScanner(out); sc.Scan(); {
+			if strings.HasPrefix(sc.Text(), "ADDRESSES") {
+				got = append(got, sc.Text())
+			} else if _, err := fmt.Sscanf(sc.Text(), "READY %d", &sleeper); err == nil {
+				break
+			} else {
+				t.Log(sc.Text())
+			}
+		}
+		if len(got) != 3 || sleeper == 0 {
+			t.Fatalf("the helper failed: %v", got)
+		}
+		if _, err := netlink.LinkByName(DefaultName); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Kill(); err != nil { // SIGKILL
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		deadline := time.Now().Add(10 * time.Second)
+		for routes(t) != before && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if after := routes(t); after != before {
+			t.Errorf("after the kill:\n%s\nbefore:\n%s", after, before)
+		}
+		_ = syscall.Kill(sleeper, syscall.SIGKILL)
+		if round == 0 {
+			first = got
+		} else if strings.Join(got, "\n") != strings.Join(first, "\n") {
+			t.Errorf("addresses were %v, are %v", first, got)
+		}
+	}
+}
+
+// routes describes all links, addresses and routes of the namespace.
+func routes(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		fmt.Fprintln(&b, "link", l.Attrs().Name)
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		fmt.Fprintln(&b, "address", a.IPNet)
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		rs, err := netlink.RouteListFiltered(family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rs {
+			fmt.Fprintln(&b, "route", r.Dst, r.Table, r.LinkIndex)
+		}
+		rules, err := netlink.RuleList(family)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&b, "rules", len(rules))
+	}
+	return b.String()
+}
+
+func TestCheckFindsWhatIsInTheWay(t *testing.T) {
+	e := openEdge(t, &tuntest.Overlay{}, nil)
+	cfg := Config{Overlay: &tuntest.Overlay{}, Network: testNetwork}
+	err := Check(cfg)
+	if !errors.Is(err, ErrNameInUse) || !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "198.18.0.0/15") {
+		t.Errorf("with a device up: %v", err)
+	}
+	if _, err := Open(cfg); !errors.Is(err, ErrNameInUse) {
+		t.Errorf("Open: %v", err)
+	}
+	cfg.Name, cfg.Network, cfg.Pool = "scn1", [32]byte{8}, netip.MustParsePrefix("198.18.64.0/20")
+	if err := Check(cfg); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), e.Name()) {
+		t.Errorf("a part of another's range: %v", err)
+	}
+	cfg.Pool = netip.MustParsePrefix("10.77.0.0/16")
+	if err := Check(cfg); err != nil {
+		t.Errorf("a free range: %v", err)
+	}
+	second, err := Open(cfg) // two in one process
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := second.Run(t.Context()); !errors.Is(err, ErrClosed) || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Run after Close: %v", err)
+	}
+}
+
+func TestBroadRoutesAreNoConflict(t *testing.T) {
+	tuntest.Require(t)
+	dummy := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "vpn0"}, PeerName: "vpn1"}
+	if err := netlink.LinkAdd(dummy); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = netlink.LinkDel(dummy) }()
+	if err := netlink.LinkSetUp(dummy); err != nil {
+		t.Fatal(err)
+	}
+	add := func(s string) {
+		_, dst, err := net.ParseCIDR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: dummy.Attrs().Index, Dst: dst}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := Config{Overlay: &tuntest.Overlay{}, Network: testNetwork}
+	add("0.0.0.0/1")
+	add("128.0.0.0/1")
+	add("192.0.0.0/2")
+	if err := Check(cfg); err != nil {
+		t.Error(err)
+	}
+	add("198.19.7.0/24")
+	if err := Check(cfg); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "198.19.7.0/24") || !strings.Contains(err.Error(), "vpn0") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRestartKeepsAddressesAndResetsFlows(t *testing.T) {
+	tuntest.Require(t)
+	cfg := Config{Overlay: nil, Network: testNetwork, State: filepath.Join(t.TempDir(), "addresses")}
+	o := &tuntest.Overlay{}
+	cfg.Overlay = o
+	s := testService(1)
+	o.Serve(s, "tcp", 80, listen(t, echo))
+	run := func(use func(e *Edge, v4, v6 netip.Addr)) {
+		e, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { done <- e.Run(ctx) }()
+		v4, v6, err := e.Assign(ctx, s)
+		if err != nil {
+			t.Error(err)
+		}
+		use(e, v4, v6)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	var was [2]netip.Addr
+	var old net.Conn
+	run(func(_ *Edge, v4, v6 netip.Addr) {
+		was = [2]netip.Addr{v4, v6}
+		old = mustDial(t, "tcp", v4, 80)
+		if _, err := old.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		if _, err := old.Read(make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
+	})
+	// The application learned of it at once.
+	if _, err := old.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after the edge went: %v", err)
+	}
+	run(func(_ *Edge, v4, v6 netip.Addr) {
+		if was != [2]netip.Addr{v4, v6} {
+			t.Errorf("addresses were %v, are %v %v", was, v4, v6)
+		}
+		mustDial(t, "tcp", v4, 80)
+	})
+}
+
+func TestForwardedPacketsAreDropped(t *testing.T) {
+	o := &tuntest.Overlay{}
+	e := openEdge(t, o, nil)
+	s := testService(1)
+	o.Serve(s, "tcp", 80, listen(t, echo))
+	a, _, err := e.Assign(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &loop{edge: e, queue: e.dev.queues[0]}
+	syn := make([]byte, 40)
+	copy(syn, []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6})
+	copy(syn[12:], []byte{192, 0, 2, 9})
+	copy(syn[16:], a.AsSlice())
+	copy(syn[20:], []byte{0x30, 0x39, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2})
+	l.handle(syn)
+	if m := e.Metrics(); m.Foreign != 1 || m.Flows != 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestListenerIsNotReachable(t *testing.T) {
+	e := openEdge(t, &tuntest.Overlay{}, nil)
+	c, err := net.DialTimeout("tcp", e.family4.listening().String(), time.Second)
+	if err == nil {
+		c.Close()
+		t.Error("an application reached the listener of turned flows")
+	}
+}
+
+func TestConfigFaultsAreAllReported(t *testing.T) {
+	err := Config{Name: "a/b", Pool: netip.MustParsePrefix("10.0.0.0/30"), MaxFlows: -1, DialTimeout: -1}.Validate()
+	for _, want := range []string{"overlay", "network ID", "a/b", "10.0.0.0/30", "flows", "dial timeout"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in %v", want, err)
+		}
+	}
+	if !errors.Is(err, ErrConfig) || !errors.Is(err, address.ErrPool) {
+		t.Error(err)
+	}
+}
