@@ -1,0 +1,170 @@
+package overlay
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"scn.alt/scn/conformance/netns"
+)
+
+// Interval is the time between two packets of an Echo.
+const Interval = 2 * time.Millisecond
+
+// ServeEcho answers UDP packets on the host with what they hold, until the
+// returned connection is closed.
+func ServeEcho(h *netns.Host, address string) (*EchoServer, error) {
+	c, err := h.ListenPacket("udp", address)
+	if err != nil {
+		return nil, err
+	}
+	s := &EchoServer{conn: c}
+	s.wg.Go(s.serve) // ends when Close closes the socket
+	return s, nil
+}
+
+// EchoServer is a UDP echo server.
+type EchoServer struct {
+	conn net.PacketConn
+	wg   sync.WaitGroup
+}
+
+func (s *EchoServer) serve() {
+	buf := make([]byte, 65_536)
+	for {
+		n, from, err := s.conn.ReadFrom(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			_, _ = s.conn.WriteTo(buf[:n], from)
+		}
+	}
+}
+
+// Close stops the server.
+func (s *EchoServer) Close() error {
+	err := s.conn.Close()
+	s.wg.Wait()
+	return err
+}
+
+// Echo sends a packet every Interval and remembers when the answers came.
+type Echo struct {
+	conn net.Conn
+	stop chan struct{}
+	wg   sync.WaitGroup
+
+	mu       sync.Mutex // guards below
+	arrivals []time.Time
+	sent     int
+	errors   int // of send and receive: ICMP errors reach the socket so
+}
+
+// StartEcho begins an echo from the host to a UDP address. It does not end with
+// ctx, but with Close.
+func StartEcho(ctx context.Context, h *netns.Host, address string) (*Echo, error) {
+	c, err := h.Dial(ctx, "udp", address)
+	if err != nil {
+		return nil, err
+	}
+	e := &Echo{conn: c, stop: make(chan struct{})}
+	e.wg.Go(e.send)    // ends when Close closes stop
+	e.wg.Go(e.receive) // ends when Close closes the socket
+	return e, nil
+}
+
+func (e *Echo) send() {
+	tick := time.NewTicker(Interval)
+	defer tick.Stop()
+	var packet [16]byte
+	for n := uint64(0); ; n++ {
+		select {
+		case <-tick.C:
+		case <-e.stop:
+			return
+		}
+		binary.BigEndian.PutUint64(packet[:], n)
+		_, err := e.conn.Write(packet[:])
+		e.mu.Lock()
+		e.sent++
+		if err != nil {
+			e.errors++
+		}
+		e.mu.Unlock()
+	}
+}
+
+func (e *Echo) receive() {
+	var packet [64]byte
+	for {
+		_, err := e.conn.Read(packet[:])
+		now := time.Now()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		e.mu.Lock()
+		if err == nil {
+			e.arrivals = append(e.arrivals, now)
+		} else {
+			e.errors++
+		}
+		e.mu.Unlock()
+	}
+}
+
+// Silence returns the longest time without an answer from the given moment on
+// until now, and whether any answer has come since.
+func (e *Echo) Silence(since time.Time) (longest time.Duration, heard bool) {
+	return e.SilenceBetween(since, time.Now())
+}
+
+// SilenceBetween is Silence up to a moment.
+func (e *Echo) SilenceBetween(since, until time.Time) (longest time.Duration, heard bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	last := since
+	for _, a := range e.arrivals {
+		if a.Before(since) || a.After(until) {
+			continue
+		}
+		heard = true
+		longest = max(longest, a.Sub(last))
+		last = a
+	}
+	return max(longest, until.Sub(last)), heard
+}
+
+// Settle waits until answers have come for quiet long without a pause of more
+// than half of it, or ctx ends.
+func (e *Echo) Settle(ctx context.Context, quiet time.Duration) error {
+	for {
+		if silence, heard := e.Silence(time.Now().Add(-quiet)); heard && silence < quiet/2 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Counts returns how many packets were sent and answered, and how many socket
+// errors there were.
+func (e *Echo) Counts() (sent, answered, failed int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sent, len(e.arrivals), e.errors
+}
+
+// Close ends the echo.
+func (e *Echo) Close() error {
+	close(e.stop)
+	err := e.conn.Close()
+	e.wg.Wait()
+	return err
+}

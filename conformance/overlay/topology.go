@@ -1,0 +1,37 @@
+package overlay
+
+import (
+	"fmt"
+
+	"scn.alt/scn/conformance/netns"
+)
+
+// Internet is the topology of demo and suite: one router and a number of
+// networks, numbered from 0.
+//
+//	lan0 10.0.0.0/24 fd10:0::/64 ──┐
+//	lan1 10.1.0.0/24 fd10:1::/64 ──┼── router (.1 of each)
+//	lan2 …                       ──┘
+type Internet struct {
+	*netns.Lab
+	Router *netns.Host
+	Ports  []*netns.Link // the router's, one per network
+	LANs   []*netns.Switch
+}
+
+// NewInternet builds the router and its networks.
+func NewInternet(lab *netns.Lab, networks int) *Internet {
+	in := &Internet{Lab: lab, Router: lab.Router("router")}
+	for i := range networks {
+		s := lab.Switch(fmt.Sprintf("lan%d", i), fmt.Sprintf("10.%d.0.0/24", i), fmt.Sprintf("fd10:%x::/64", i))
+		in.LANs = append(in.LANs, s)
+		in.Ports = append(in.Ports, in.Router.Attach(s, 1))
+	}
+	return in
+}
+
+// Host adds a host to a network.
+func (in *Internet) Host(name string, network, number int) (*netns.Host, *netns.Link) {
+	h := in.Lab.Host(name)
+	return h, h.Attach(in.LANs[network], number)
+}
