@@ -2,6 +2,7 @@ package cashier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,8 +19,7 @@ type Publisher struct {
 	// Interval is how often every record is put anew. Default 4h; it must be well
 	// below what the DHT's nodes keep a value for, and below name.Validity.
 	Interval time.Duration
-	// Retry is how long after a failed put all failed ones are tried again.
-	// Default 1m.
+	// Retry is how often failed puts are tried again. Default 1m.
 	Retry time.Duration
 	// Parallel is how many puts run at once. Default 8.
 	Parallel int
@@ -31,7 +31,7 @@ type Publisher struct {
 // means that the ledger could not be read.
 func (l *Ledger) Publish(ctx context.Context, p Publisher) error {
 	if p.Put == nil {
-		return fmt.Errorf("cashier: Publisher.Put is not set")
+		return errors.New("cashier: Publisher.Put is not set")
 	}
 	p.Interval = orDefault(p.Interval, 4*time.Hour)
 	p.Retry = orDefault(p.Retry, time.Minute)
@@ -42,7 +42,6 @@ func (l *Ledger) Publish(ctx context.Context, p Publisher) error {
 	walk := time.NewTimer(0)
 	defer walk.Stop()
 	retry := time.NewTimer(p.Retry)
-	retry.Stop()
 	defer retry.Stop()
 	seen := l.head.Load().Height
 	failed := map[name.Name]struct{}{} // at most one entry per name of the ledger
@@ -55,9 +54,6 @@ func (l *Ledger) Publish(ctx context.Context, p Publisher) error {
 		}
 		if err != nil {
 			return l.stopped(ctx, err)
-		}
-		if len(failed) > 0 {
-			retry.Reset(p.Retry)
 		}
 		select {
 		case <-ctx.Done():
@@ -78,6 +74,7 @@ func (l *Ledger) Publish(ctx context.Context, p Publisher) error {
 			if err := l.putNames(ctx, p, names, failed); err != nil {
 				return l.stopped(ctx, err)
 			}
+			retry.Reset(p.Retry)
 		}
 	}
 }
@@ -115,7 +112,7 @@ func (l *Ledger) namesSince(height uint64) ([]name.Name, uint64, error) {
 				return err
 			}
 			for _, signed := range b.Transactions {
-				tx, err := decodeTransaction(l.cfg.Network, signed)
+				tx, _, err := decodeTransaction(l.cfg.Network, signed)
 				if err != nil {
 					return fmt.Errorf("%w: block %d: %w", ErrCorrupt, h, err)
 				}

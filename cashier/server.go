@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"scn.alt/scn/naming/name"
@@ -88,6 +89,25 @@ type Server struct {
 	cfg     ServerConfig
 	limiter *limiter
 	mux     *http.ServeMux
+
+	requests, limited, refusedConns, failures atomic.Uint64
+}
+
+// ServerMetrics is a snapshot of a server's counters.
+type ServerMetrics struct {
+	// Requests counts all, Limited those held back by a peer's rate, Failures those
+	// that met a fault of the ledger's own.
+	Requests, Limited, Failures uint64
+	// RefusedConns counts connections closed because there were too many.
+	RefusedConns uint64
+}
+
+// Metrics returns the counters.
+func (s *Server) Metrics() ServerMetrics {
+	return ServerMetrics{
+		Requests: s.requests.Load(), Limited: s.limited.Load(),
+		Failures: s.failures.Load(), RefusedConns: s.refusedConns.Load(),
+	}
 }
 
 // NewServer returns a server of the ledger.
@@ -160,7 +180,9 @@ func (s *Server) handle(submit bool, f func(*http.Request) (any, error)) http.Ha
 		if !ok {
 			peer = r.RemoteAddr
 		}
+		s.requests.Add(1)
 		if !s.limiter.allow(peer, submit, time.Now()) {
+			s.limited.Add(1)
 			s.answer(w, nil, &Rejection{Code: RateLimited, RetryAfter: 1})
 			return
 		}
@@ -177,6 +199,7 @@ func (s *Server) answer(w http.ResponseWriter, v any, err error) {
 	if err != nil {
 		rejection := asRejection(err)
 		if rejection.Code == Internal {
+			s.failures.Add(1)
 			s.cfg.Logger.Error("ledger request", "err", err)
 		}
 		v, status = rejection, httpStatus(rejection.Code)
@@ -268,11 +291,13 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		select {
 		case l.slots <- struct{}{}:
 		default:
+			l.server.refusedConns.Add(1)
 			_ = c.Close()
 			continue
 		}
 		if !l.server.limiter.connect(peer, l.server.cfg.MaxConnsPerPeer) {
 			<-l.slots
+			l.server.refusedConns.Add(1)
 			_ = c.Close()
 			continue
 		}

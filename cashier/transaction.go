@@ -95,11 +95,11 @@ func (tx Transaction) Sign(account identity.PrivateKey) ([]byte, error) {
 // The transaction keeps b, which the caller must not change any more. Every error
 // is a *Rejection.
 func OpenTransaction(network identity.NetworkID, b []byte) (Transaction, error) {
-	tx, err := decodeTransaction(network, b)
+	tx, e, err := decodeTransaction(network, b)
 	if err != nil {
 		return Transaction{}, err
 	}
-	if _, err := identity.Open(domain, typeTransaction, b); err != nil {
+	if !identity.Verify(e.Signer, domain, typeTransaction, e.Payload, e.Signature) {
 		return Transaction{}, &Rejection{Code: BadSignature}
 	}
 	if r := tx.Operation.check(&tx); r != nil {
@@ -109,36 +109,36 @@ func OpenTransaction(network identity.NetworkID, b []byte) (Transaction, error) 
 }
 
 // decodeTransaction decodes without verifying a signature, for blocks of our own.
-func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, error) {
-	if len(b) > MaxTransaction {
-		return Transaction{}, reject(TooLarge, "transaction of %d bytes, at most %d", len(b), MaxTransaction)
-	}
+func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, identity.Envelope, error) {
 	var e identity.Envelope
+	if len(b) > MaxTransaction {
+		return Transaction{}, e, reject(TooLarge, "transaction of %d bytes, at most %d", len(b), MaxTransaction)
+	}
 	if err := identity.Unmarshal(b, &e); err != nil {
-		return Transaction{}, reject(Malformed, "%v", err)
+		return Transaction{}, e, reject(Malformed, "%v", err)
 	}
 	if e.Type != typeTransaction {
-		return Transaction{}, reject(Malformed, "not a transaction")
+		return Transaction{}, e, reject(Malformed, "not a transaction")
 	}
 	var p payload
 	if err := identity.Unmarshal(e.Payload, &p); err != nil {
-		return Transaction{}, reject(Malformed, "transaction: %v", err)
+		return Transaction{}, e, reject(Malformed, "transaction: %v", err)
 	}
 	if p.Network != network {
-		return Transaction{}, &Rejection{Code: WrongNetwork}
+		return Transaction{}, e, &Rejection{Code: WrongNetwork}
 	}
 	tx := Transaction{
 		Account: e.Signer, Network: p.Network, Sequence: p.Sequence, ValidUntil: p.ValidUntil,
 		id: transactionID(e), signed: b,
 	}
 	if tx.ValidUntil < 0 {
-		return Transaction{}, reject(Malformed, "negative time")
+		return Transaction{}, e, reject(Malformed, "negative time")
 	}
 	var err error
 	if tx.Operation, err = openOperation(p.Kind, p.Operation); err != nil {
-		return Transaction{}, err
+		return Transaction{}, e, err
 	}
-	return tx, nil
+	return tx, e, nil
 }
 
 // ID identifies the transaction by what was signed and by whom. It is zero unless
