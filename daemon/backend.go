@@ -1,0 +1,278 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"scn.alt/scn/cashier"
+	"scn.alt/scn/daemon/control"
+	"scn.alt/scn/daemon/node"
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
+)
+
+// Defaults of a provider among its equals (RFC 2782).
+const (
+	defaultPriority = 0
+	defaultWeight   = 100
+)
+
+// backend answers the control API from a running daemon.
+type backend struct{ d *daemon }
+
+var _ control.Backend = backend{}
+
+// Serve implements control.Backend.
+func (b backend) Serve(ctx context.Context, q control.ServeRequest) (control.Service, error) {
+	nm, err := b.name(q.Name)
+	if err != nil {
+		return control.Service{}, explain(err)
+	}
+	s := node.Service{
+		Name: nm, Targets: q.Targets, Allow: q.Allow, ProxyProtocol: q.ProxyProtocol,
+		Priority: defaultPriority, Weight: defaultWeight,
+	}
+	if q.Priority != nil {
+		s.Priority = *q.Priority
+	}
+	if q.Weight != nil {
+		s.Weight = *q.Weight
+	}
+	state, err := b.d.node.Serve(ctx, s)
+	return serviceOf(state), explain(err)
+}
+
+// Unserve implements control.Backend.
+func (b backend) Unserve(ctx context.Context, text string) error {
+	nm, err := b.name(text)
+	if err != nil {
+		return explain(err)
+	}
+	return explain(b.d.node.Unserve(ctx, nm))
+}
+
+// Grant implements control.Backend.
+func (b backend) Grant(ctx context.Context, q control.NameRequest) error {
+	nm, err := b.name(q.Name)
+	if err != nil || q.Node == nil {
+		return explain(errors.Join(err, missing(q.Node == nil, "node_id")))
+	}
+	g := record.Grant{Node: *q.Node, Priority: q.Priority, Weight: defaultWeight}
+	if q.Weight != nil {
+		g.Weight = *q.Weight
+	}
+	return explain(b.d.node.Grant(ctx, nm, g))
+}
+
+// Revoke implements control.Backend.
+func (b backend) Revoke(ctx context.Context, q control.NameRequest) error {
+	nm, err := b.name(q.Name)
+	if err != nil || q.Node == nil {
+		return explain(errors.Join(err, missing(q.Node == nil, "node_id")))
+	}
+	return explain(b.d.node.Revoke(ctx, nm, *q.Node))
+}
+
+// Lookup implements control.Backend.
+func (b backend) Lookup(ctx context.Context, text string) (control.Lookup, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	r, err := b.d.node.Resolve(ctx, text)
+	if err != nil {
+		return control.Lookup{}, explain(err)
+	}
+	out := control.Lookup{Name: string(r.Name), ServiceID: r.Service, Source: r.Source, AgeSeconds: r.Age.Seconds()}
+	rec, candidates, err := b.d.node.Providers(ctx, r.Service)
+	if err != nil {
+		return out, explain(err)
+	}
+	out.Ports = rec.Ports
+	for _, c := range candidates {
+		p := control.Provider{
+			NodeID: c.Node, Locators: c.Locators, Priority: c.Priority, Weight: c.Weight,
+			Sequence: c.Sequence, Source: string(c.Source),
+		}
+		if p.Locators == nil {
+			p.Locators = []netip.AddrPort{}
+		}
+		if !c.Expires.IsZero() {
+			p.Expires = &c.Expires
+		}
+		out.Providers = append(out.Providers, p)
+	}
+	if b.d.edge != nil {
+		v4, v6, err := b.d.edge.Assign(ctx, r.Service)
+		if v4.IsValid() {
+			out.IPv4 = &v4
+		}
+		if v6.IsValid() {
+			out.IPv6 = &v6
+		}
+		if err != nil {
+			b.d.log.Warn("no virtual address", "service", r.Service.Short(), "err", err)
+		}
+	}
+	return out, nil
+}
+
+// Ping implements control.Backend.
+func (b backend) Ping(ctx context.Context, text string) (control.Ping, error) {
+	rtt, peer, err := b.d.node.Ping(ctx, text)
+	return control.Ping{NodeID: peer, RTTMS: milliseconds(rtt)}, explain(err)
+}
+
+// Dial implements control.Backend.
+func (b backend) Dial(ctx context.Context, text string, port uint16) (net.Conn, error) {
+	c, err := b.d.node.Dial(ctx, text, port)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return c, nil
+}
+
+// ShowName implements control.Backend.
+func (b backend) ShowName(ctx context.Context, text string) (control.Name, error) {
+	nm, err := b.name(text)
+	if err != nil {
+		return control.Name{}, explain(err)
+	}
+	info, err := b.d.node.NameInfo(ctx, nm)
+	return b.nameOf(info), explain(err)
+}
+
+// RegisterName implements control.Backend.
+func (b backend) RegisterName(ctx context.Context, q control.NameRequest) (control.Name, error) {
+	nm, err := b.name(q.Name)
+	if err != nil {
+		return control.Name{}, explain(err)
+	}
+	info, err := b.d.node.RegisterName(ctx, nm, q.Service)
+	return b.nameOf(info), explain(err)
+}
+
+// TransferName implements control.Backend.
+func (b backend) TransferName(ctx context.Context, q control.NameRequest) (control.Name, error) {
+	nm, err := b.name(q.Name)
+	if err != nil || q.Account == nil {
+		return control.Name{}, explain(errors.Join(err, missing(q.Account == nil, "account_id")))
+	}
+	info, err := b.d.node.OfferName(ctx, nm, *q.Account)
+	return b.nameOf(info), explain(err)
+}
+
+// AcceptName implements control.Backend.
+func (b backend) AcceptName(ctx context.Context, q control.NameRequest) (control.Name, error) {
+	nm, err := b.name(q.Name)
+	if err != nil {
+		return control.Name{}, explain(err)
+	}
+	info, err := b.d.node.AcceptName(ctx, nm)
+	return b.nameOf(info), explain(err)
+}
+
+// ReleaseName implements control.Backend.
+func (b backend) ReleaseName(ctx context.Context, q control.NameRequest) error {
+	nm, err := b.name(q.Name)
+	if err != nil {
+		return explain(err)
+	}
+	return explain(b.d.node.ReleaseName(ctx, nm))
+}
+
+// Admit implements control.Backend.
+func (b backend) Admit(ctx context.Context, q control.NameRequest) error {
+	if q.Node == nil {
+		return explain(missing(true, "node_id"))
+	}
+	return explain(b.d.node.Admit(ctx, *q.Node))
+}
+
+// Remove implements control.Backend.
+func (b backend) Remove(ctx context.Context, q control.NameRequest) error {
+	if q.Node == nil {
+		return explain(missing(true, "node_id"))
+	}
+	return explain(b.d.node.Remove(ctx, *q.Node))
+}
+
+// name reads a name with or without zone.
+func (b backend) name(text string) (name.Name, error) {
+	text = strings.TrimSuffix(text, ".")
+	for _, zone := range []string{"." + b.d.node.Names().Zone(), ".scn.alt"} {
+		text = strings.TrimSuffix(text, zone)
+	}
+	return name.Parse(text)
+}
+
+func (b backend) nameOf(i node.NameInfo) control.Name {
+	out := control.Name{
+		Name: string(i.Name), Registered: i.Registered, Service: i.Record.Service, Owner: i.Record.Owner,
+		Mine: i.Registered && i.Record.Owner == b.d.node.Account(), Sequence: i.Record.Sequence,
+		Height: i.Record.Height, Source: i.Source,
+	}
+	if i.Record.NotAfter != 0 {
+		t := time.Unix(i.Record.NotAfter, 0).UTC()
+		out.Expires = &t
+	}
+	return out
+}
+
+func serviceOf(s node.ServiceState) control.Service {
+	return control.Service{
+		Name: string(s.Name), ID: s.ID, Targets: s.Targets, Allow: s.Allow, Priority: s.Priority, Weight: s.Weight,
+		Owned: s.Owned, ProxyProtocol: s.ProxyProtocol, State: s.State, Sessions: int(s.Sessions),
+	}
+}
+
+func missing(is bool, field string) error {
+	if !is {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is missing", node.ErrRequest, field)
+}
+
+// explain gives an error the code its command exits with, and what to do about it.
+func explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	var already *control.Error
+	var timeout interface{ Timeout() bool }
+	is := func(targets ...error) bool {
+		for _, t := range targets {
+			if errors.Is(err, t) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case errors.As(err, &already):
+		return err
+	case is(node.ErrRequest, name.ErrInvalid, identity.ErrChecksum, identity.ErrLength, identity.ErrAlphabet, identity.ErrKind, record.ErrLimit, cashier.ErrMalformed):
+		return control.Errorf(control.BadRequest, "%w", err)
+	case is(node.ErrNotFound, node.ErrNotServed, cashier.ErrNotRegistered):
+		return control.Errorf(control.NotFound, "%w", err)
+	case is(syscall.ECONNREFUSED):
+		return control.Errorf(control.Refused, "%w: the service does not listen on this port (\"scn lookup\" shows its ports)", err)
+	case is(syscall.EACCES, fs.ErrPermission):
+		return control.Errorf(control.Refused, "%w: ask whoever serves it to add this node's ID to --allow", err)
+	case is(node.ErrTaken, node.ErrNotOwned, node.ErrNotFounder, cashier.ErrTaken, cashier.ErrNotOwner, cashier.ErrNotOffered, cashier.ErrNoConsent, cashier.ErrTooManyNames, cashier.ErrExistsElsewhere, syscall.EAGAIN):
+		return control.Errorf(control.Refused, "%w", err)
+	case is(node.ErrUnknownName, cashier.ErrUnavailable, syscall.EHOSTUNREACH, syscall.ENETUNREACH, os.ErrDeadlineExceeded, context.DeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return control.Errorf(control.Unreachable, "%w (\"scn doctor\" looks for the cause)", err)
+	}
+	return err
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,83 @@
+package node
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+
+	"scn.alt/scn/cashier"
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// LedgerPort is the port of the authority's own service that answers for names.
+const LedgerPort = 1
+
+// Config configures a Node. Dir is required.
+type Config struct {
+	// Dir is the node's directory, made by Init.
+	Dir string
+	// Listen is the UDP address of the sessions; the DHT uses the port after it.
+	// Default [::]:47700.
+	Listen netip.AddrPort
+	// Advertise are addresses others reach this node at besides the host's own.
+	Advertise []netip.AddrPort
+	// Mobile makes the node a client of the DHT.
+	Mobile bool
+	// Region is a free label in the node's record, at most 32 bytes.
+	Region string
+	// AllowLoopback lets loopback addresses be published and dialled.
+	AllowLoopback bool
+	// IgnoreInterface reports links that must not carry sessions, besides
+	// containers' and VPNs'. Default: none.
+	IgnoreInterface func(name string) bool
+	// ExcludeAddress reports addresses neither published nor believed, such as the
+	// TUN's. Default: none.
+	ExcludeAddress func(netip.Addr) bool
+	// MemoryBudget bounds the buffers of all sessions in bytes. Default 256 MiB.
+	MemoryBudget int64
+	// Petnames are this host's own names; they override registered ones.
+	Petnames map[name.Name]identity.ServiceID
+	// FailUnknown makes names never seen fail while the authority is down, instead
+	// of going to the host's own DNS servers.
+	FailUnknown bool
+	// RealZone tells an authority whether a name exists in the Internet's own zone,
+	// where the network asks for proof of control there. Default: nobody asks.
+	RealZone cashier.RealZone
+	// Logger receives state changes. Default: discard.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if !c.Listen.IsValid() {
+		c.Listen = netip.AddrPortFrom(netip.IPv6Unspecified(), DefaultPort)
+	}
+	if c.IgnoreInterface == nil {
+		c.IgnoreInterface = func(string) bool { return false }
+	}
+	if c.ExcludeAddress == nil {
+		c.ExcludeAddress = func(netip.Addr) bool { return false }
+	}
+	if c.MemoryBudget == 0 {
+		c.MemoryBudget = 256 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate reports every fault of the configuration. It touches nothing.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Dir == "" {
+		errs = append(errs, errors.New("node: no directory"))
+	}
+	if c.MemoryBudget < 0 {
+		errs = append(errs, errors.New("node: negative memory budget"))
+	}
+	if len(c.Region) > 32 {
+		errs = append(errs, errors.New("node: region longer than 32 bytes"))
+	}
+	return errors.Join(errs...)
+}

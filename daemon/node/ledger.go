@@ -1,0 +1,225 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"scn.alt/scn/cashier"
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+)
+
+// ledgerAPI is the ledger as the node uses it: its own, or the authority's over a
+// session.
+type ledgerAPI interface {
+	cashier.Submitter
+	Lookup(ctx context.Context, n name.Name) (cashier.Answer, error)
+}
+
+// NameInfo is what is known of a name.
+type NameInfo struct {
+	Name       name.Name
+	Registered bool
+	Record     name.Record
+	// Source is "authority", or "dht" while the authority is down.
+	Source string
+}
+
+// openLedger opens the ledger on an authority, and a client of it elsewhere.
+func (n *Node) openLedger() error {
+	file := n.Network()
+	if file.IsAuthority(n.ID()) {
+		l, err := cashier.Open(n.dir.join(ledgerDir), n.key, cashier.Config{
+			Network: file.ID, RealZone: n.cfg.RealZone, Clock: n.now, Logger: n.log.With("layer", "cashier"),
+		})
+		if err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		n.ledger, n.books = l, l
+	} else {
+		c, err := cashier.NewClient(cashier.ClientConfig{
+			Network: file.ID, Authorities: file.Authorities, Dial: n.dialAuthority,
+			Timeout: 5 * time.Second, Attempts: 2, Clock: n.now,
+		})
+		if err != nil {
+			return err
+		}
+		n.client, n.books = c, c
+	}
+	n.wallet = cashier.NewWallet(n.account, file.ID, n.books, n.now)
+	return nil
+}
+
+// dialAuthority opens a session to the first authority that answers. Their node IDs
+// and addresses stand in the network file: no resolution is needed to reach them.
+func (n *Node) dialAuthority(ctx context.Context) (net.Conn, error) {
+	var errs []error
+	for _, id := range n.Network().Authorities {
+		c, err := n.sal.DialNode(ctx, id, LedgerPort)
+		if err == nil {
+			return c, nil
+		}
+		errs = append(errs, fmt.Errorf("authority %s: %w", id.Short(), err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// serveLedger answers for names and keeps their records in the DHT until ctx ends.
+func (n *Node) serveLedger(ctx context.Context) error {
+	l, err := n.sal.Listen(identity.ServiceOf(n.ID()), LedgerPort)
+	if err != nil {
+		return fmt.Errorf("ledger service: %w", err)
+	}
+	server, err := cashier.NewServer(n.ledger, cashier.ServerConfig{Logger: n.log.With("layer", "cashier")})
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, l) })
+	group.Go(func() error {
+		return n.ledger.Publish(ctx, cashier.Publisher{Put: func(ctx context.Context, nm name.Name, signed []byte) error {
+			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+			defer cancel()
+			_, err := n.router.PublishName(ctx, nm, signed)
+			return ignoreUnstored(err)
+		}})
+	})
+	return group.Wait()
+}
+
+// ledgerLookup asks the ledger for a name's record; cashier.ErrNotRegistered when
+// the ledger says that it is free.
+func (n *Node) ledgerLookup(ctx context.Context, nm name.Name) (name.Record, error) {
+	a, err := n.books.Lookup(ctx, nm)
+	if err != nil {
+		return name.Record{}, err
+	}
+	if !a.Registered {
+		return name.Record{}, cashier.ErrNotRegistered
+	}
+	return a.Record, nil
+}
+
+// ledgerRegister registers a name for the service, or points it there when it is
+// this account's already, and returns its record.
+func (n *Node) ledgerRegister(ctx context.Context, nm name.Name, service identity.PrivateKey) (name.Record, []byte, error) {
+	_, err := n.wallet.Register(ctx, nm, service)
+	var taken *cashier.Rejection
+	if errors.As(err, &taken) && taken.Code == cashier.NameTaken && taken.Owner == n.Account() {
+		err = nil
+		if taken.Service != service.Service() {
+			_, err = n.wallet.Update(ctx, nm, service)
+		}
+	}
+	if err != nil {
+		return name.Record{}, nil, err
+	}
+	a, err := n.books.Lookup(ctx, nm)
+	return a.Record, a.Signed, err
+}
+
+// NameInfo says who holds a name: by the authority's word, or while it is down by
+// the newest record in the DHT.
+func (n *Node) NameInfo(ctx context.Context, nm name.Name) (NameInfo, error) {
+	a, err := n.books.Lookup(ctx, nm)
+	if err == nil {
+		return NameInfo{Name: nm, Registered: a.Registered, Record: a.Record, Source: "authority"}, nil
+	}
+	rec, _, dhtErr := n.router.LookupName(ctx, nm)
+	if dhtErr != nil {
+		return NameInfo{Name: nm}, fmt.Errorf("%w: %w", ErrUnknownName, err)
+	}
+	return NameInfo{Name: nm, Registered: !rec.Released, Record: rec, Source: "dht"}, nil
+}
+
+// RegisterName registers a name for a service of this node, nil for a service under
+// the name's own key, which is made on first use.
+func (n *Node) RegisterName(ctx context.Context, nm name.Name, service *identity.ServiceID) (NameInfo, error) {
+	key, made, err := n.keyFor(nm, service)
+	if err != nil {
+		return NameInfo{Name: nm}, err
+	}
+	if err := n.register(ctx, nm, key); err != nil {
+		if made {
+			n.dir.removeServiceKey(string(nm))
+		}
+		return NameInfo{Name: nm}, err
+	}
+	return n.NameInfo(ctx, nm)
+}
+
+// keyFor finds the key of a service this node owns. made says that it is new.
+func (n *Node) keyFor(nm name.Name, service *identity.ServiceID) (key identity.PrivateKey, made bool, err error) {
+	if service == nil {
+		_, err := n.dir.ServiceKey(string(nm))
+		made := errors.Is(err, fs.ErrNotExist)
+		key, err = n.dir.MakeServiceKey(string(nm))
+		return key, made, err
+	}
+	for _, other := range n.dir.serviceKeys() {
+		if key, err := n.dir.ServiceKey(other); err == nil && key.Service() == *service {
+			return key, false, nil
+		}
+	}
+	return key, false, fmt.Errorf("service %s: %w: its key is not in this node's directory, and a name needs the service's consent", service, ErrNotOwned)
+}
+
+// OfferName offers a name of this node to another account.
+func (n *Node) OfferName(ctx context.Context, nm name.Name, to identity.AccountID) (NameInfo, error) {
+	if _, err := n.wallet.Offer(ctx, nm, to); err != nil {
+		return NameInfo{Name: nm}, err
+	}
+	return n.NameInfo(ctx, nm)
+}
+
+// AcceptName takes a name offered to this node's account.
+func (n *Node) AcceptName(ctx context.Context, nm name.Name) (NameInfo, error) {
+	key, err := n.dir.MakeServiceKey(string(nm))
+	if err != nil {
+		return NameInfo{Name: nm}, err
+	}
+	if _, err := n.wallet.Accept(ctx, nm, key); err != nil {
+		return NameInfo{Name: nm}, err
+	}
+	n.names.Forget(nm)
+	return n.NameInfo(ctx, nm)
+}
+
+// ReleaseName gives a name up. A service still served under it goes on under its ID.
+func (n *Node) ReleaseName(ctx context.Context, nm name.Name) error {
+	if _, err := n.wallet.Release(ctx, nm); err != nil {
+		return err
+	}
+	n.names.Forget(nm)
+	if a, err := n.books.Lookup(ctx, nm); err == nil && a.Signed != nil {
+		n.keepName(nm, a.Signed) // the tombstone replaces the record in the DHT
+	}
+	return nil
+}
+
+// refreshNames fetches the newest signed records of this account's names and has
+// them kept in the DHT: owner and authority both do.
+func (n *Node) refreshNames(ctx context.Context) error {
+	if n.client == nil {
+		return nil // the authority publishes every name by itself
+	}
+	for owned, err := range n.client.Names(ctx, n.Account()) {
+		if err != nil {
+			return err
+		}
+		a, err := n.books.Lookup(ctx, owned.Name)
+		if err != nil {
+			return err
+		}
+		if a.Signed != nil {
+			n.keepName(owned.Name, a.Signed)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,418 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"scn.alt/scn/cashier"
+	"scn.alt/scn/naming"
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
+	"scn.alt/scn/sal"
+	"scn.alt/scn/tun/target"
+)
+
+// Service is one service this node provides, as it is asked for and kept over
+// restarts.
+type Service struct {
+	Name name.Name          `json:"name"`
+	ID   identity.ServiceID `json:"service_id"`
+	// Targets are where its ports really listen.
+	Targets []string `json:"targets"`
+	// Allow lists who may use it: node IDs, or "all".
+	Allow []string `json:"allow"`
+	// Priority and Weight are this node's among the providers (RFC 2782).
+	Priority uint16 `json:"priority"`
+	Weight   uint16 `json:"weight"`
+	// ProxyProtocol tells the targets who called.
+	ProxyProtocol bool `json:"proxy_protocol,omitempty"`
+}
+
+// ServiceState is a Service and how it is doing.
+type ServiceState struct {
+	Service
+	// Owned says that this node holds the service's key.
+	Owned bool
+	// State is "online", or what is still missing.
+	State string
+	// Sessions are open now.
+	Sessions int64
+}
+
+const online = "online"
+
+// served is a running service.
+type served struct {
+	Service
+	owned    bool
+	targets  []target.Target
+	provider *target.Provider
+	allowAll bool
+	allowed  map[identity.NodeID]bool
+	state    atomic.Pointer[string]
+}
+
+// allowAll is the word in Allow that lets everybody in.
+const allowAll = "all"
+
+// newServed checks a service's texts, all faults at once.
+func (n *Node) newServed(s Service, owned bool) (*served, error) {
+	targets, err := target.ParseAll(s.Targets)
+	errs := []error{err}
+	out := &served{Service: s, owned: owned, targets: targets, allowed: map[identity.NodeID]bool{}}
+	if len(s.Allow) == 0 {
+		errs = append(errs, errors.New("say who may use it: all, or node IDs"))
+	}
+	for _, who := range s.Allow {
+		if who == allowAll {
+			out.allowAll = true
+			continue
+		}
+		id, err := identity.ParseNodeID(who)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("allow: %w", err))
+			continue
+		}
+		out.allowed[id] = true
+	}
+	if len(targets) > record.MaxPorts {
+		errs = append(errs, fmt.Errorf("%d targets, at most %d", len(targets), record.MaxPorts))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	out.provider, err = target.New(targets, target.Config{
+		ProxyProtocol: s.ProxyProtocol, Network: n.Network().ID, Logger: n.log.With("service", string(s.Name)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	out.set("starting")
+	return out, nil
+}
+
+func (s *served) set(state string) { s.state.Store(&state) }
+
+// ports are what the service's record says this node listens on.
+func (s *served) ports() []record.Port {
+	var out []record.Port
+	for _, t := range s.targets {
+		out = append(out, record.Port{Number: t.Port, Protocol: t.Protocol()})
+	}
+	return out
+}
+
+// authorize is the session layer's question whether a peer may open a session.
+func (n *Node) authorize(peer identity.NodeID, service identity.ServiceID, _ uint16, _ record.Protocol) error {
+	n.mu.RLock()
+	s := n.services[service]
+	n.mu.RUnlock()
+	if s == nil || s.allowAll || s.allowed[peer] || peer == n.ID() {
+		return nil // a service without a rule here is the node's own, or of Listen
+	}
+	return fs.ErrPermission
+}
+
+// handle serves the sessions of one service.
+func (n *Node) handle(s *served) sal.Handler {
+	return func(ctx context.Context, in *sal.Incoming) {
+		err := s.provider.Handle(ctx, target.Incoming{
+			Peer: in.Peer, Service: in.Service, Port: in.Port, Protocol: in.Protocol,
+			Accept:       func() (net.Conn, error) { return connOf(in.Accept()) },
+			AcceptPacket: func() (net.Conn, error) { return connOf(in.AcceptPacket()) },
+			Reject:       in.Reject,
+		})
+		if err != nil {
+			n.log.Debug("session ended", "service", string(s.Name), "peer", in.Peer.Short(), "err", err)
+		}
+	}
+}
+
+// connOf keeps a nil pointer from becoming a connection that is not nil.
+func connOf[C net.Conn](c C, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Serve provides a service from now on, over restarts too. The name is registered
+// if it is free. A name of another owner can be served only with a grant in its
+// service record.
+func (n *Node) Serve(ctx context.Context, s Service) (ServiceState, error) {
+	n.servicesMu.Lock()
+	defer n.servicesMu.Unlock()
+	key, owned, err := n.claim(ctx, s.Name)
+	if err != nil {
+		return ServiceState{}, err
+	}
+	s.ID = key.id
+	srv, err := n.newServed(s, owned)
+	if err != nil {
+		key.undo()
+		return ServiceState{}, err
+	}
+	if owned && !key.registered {
+		if err := n.register(ctx, s.Name, key.secret); err != nil {
+			key.undo()
+			return ServiceState{}, err
+		}
+	}
+	n.start(srv)
+	if err := n.saveServices(); err != nil {
+		return ServiceState{}, err
+	}
+	n.publishService(ctx, srv)
+	return n.stateOf(srv), nil
+}
+
+// claimed is the identity under which a name is going to be served.
+type claimed struct {
+	id         identity.ServiceID
+	secret     identity.PrivateKey
+	registered bool
+	undo       func()
+}
+
+// claim finds out under which service ID this node may serve a name.
+func (n *Node) claim(ctx context.Context, nm name.Name) (claimed, bool, error) {
+	none := claimed{undo: func() {}}
+	key, err := n.dir.ServiceKey(string(nm))
+	mine := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return none, false, err
+	}
+	answer, lookupErr := n.askRegistry(ctx, nm)
+	switch {
+	case answer.State == naming.Registered && mine && answer.Record.Service == key.Service():
+		return claimed{id: key.Service(), secret: key, registered: true, undo: func() {}}, true, nil
+	case answer.State == naming.Registered && answer.Record.Owner != n.account.Account():
+		// Somebody else's: a grant is what it takes.
+		rec, _, err := n.router.LookupService(ctx, answer.Record.Service)
+		if err == nil {
+			if _, ok := rec.Granted(n.ID()); ok {
+				return claimed{id: answer.Record.Service, registered: true, undo: func() {}}, false, nil
+			}
+		}
+		return none, false, fmt.Errorf("%w: %s is held by account %s for service %s; its owner can let this node provide it: scn service grant %s %s",
+			ErrTaken, nm, answer.Record.Owner, answer.Record.Service, nm, n.ID())
+	case mine:
+		// Ours by key; registered to us for another service, free, or not to be asked now.
+		return claimed{id: key.Service(), secret: key, undo: func() {}}, true, nil
+	case answer.State == naming.Unknown:
+		return none, false, fmt.Errorf("%w: cannot tell whether %s is free: %w", ErrUnknownName, nm, lookupErr)
+	}
+	if key, err = n.dir.MakeServiceKey(string(nm)); err != nil {
+		return none, false, err
+	}
+	return claimed{id: key.Service(), secret: key, undo: func() { n.dir.removeServiceKey(string(nm)) }}, true, nil
+}
+
+// register makes the ledger point the name at the service, whose key consents.
+func (n *Node) register(ctx context.Context, nm name.Name, key identity.PrivateKey) error {
+	rec, raw, err := n.ledgerRegister(ctx, nm, key)
+	var rejection *cashier.Rejection
+	if errors.As(err, &rejection) && rejection.Code == cashier.NameTaken {
+		return fmt.Errorf("%w: %s is held by account %s for service %s", ErrTaken, nm, rejection.Owner, rejection.Service)
+	}
+	if err != nil {
+		return fmt.Errorf("register %s: %w", nm, err)
+	}
+	n.names.Forget(nm)
+	n.log.Info("name registered", "name", string(nm), "height", rec.Height)
+	n.keepName(nm, raw)
+	return nil
+}
+
+// start puts a service into the session layer, in place of an older one.
+func (n *Node) start(srv *served) {
+	n.mu.Lock()
+	old := n.services[srv.ID]
+	n.services[srv.ID] = srv
+	n.mu.Unlock()
+	if old != nil {
+		n.sal.Unhandle(srv.ID)
+	}
+	n.sal.Handle(srv.ID, n.handle(srv))
+}
+
+// publishService brings the service's record up to date. Where nobody stores it
+// yet, routing goes on trying.
+func (n *Node) publishService(ctx context.Context, srv *served) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if !srv.owned {
+		rec, raw, err := n.router.LookupService(ctx, srv.ID)
+		if err != nil {
+			srv.set("waiting: no record of the service found yet")
+			return
+		}
+		if _, ok := rec.Granted(n.ID()); !ok {
+			srv.set("waiting: the owner has granted this node nothing, or took it back")
+			return
+		}
+		srv.set(online)
+		_, _ = n.router.PublishService(ctx, srv.ID, raw) // kept and tried again by routing
+		return
+	}
+	key, err := n.dir.ServiceKey(string(srv.Name))
+	if err != nil {
+		srv.set("stopped: " + err.Error())
+		return
+	}
+	_, _, err = n.router.UpdateService(ctx, key, func(rec record.ServiceRecord, sequence uint64) record.ServiceRecord {
+		rec = rec.Grant(record.Grant{Node: n.ID(), Priority: srv.Priority, Weight: srv.Weight}, sequence)
+		rec.Ports = mergePorts(rec.Ports, srv.ports())
+		return rec
+	})
+	if err != nil {
+		n.log.Debug("service record not yet stored by others", "service", string(srv.Name), "err", err)
+	}
+	srv.set(online)
+}
+
+// mergePorts joins two port lists into one in ascending order, within the limit.
+func mergePorts(a, b []record.Port) []record.Port {
+	set := map[record.Port]bool{}
+	for _, p := range append(slices.Clone(b), a...) {
+		if len(set) < record.MaxPorts {
+			set[p] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(set), func(x, y record.Port) int {
+		if x.Number != y.Number {
+			return int(x.Number) - int(y.Number)
+		}
+		return int(x.Protocol) - int(y.Protocol)
+	})
+}
+
+// Unserve stops providing a service. Its name and key stay.
+func (n *Node) Unserve(ctx context.Context, nm name.Name) error {
+	n.servicesMu.Lock()
+	defer n.servicesMu.Unlock()
+	srv := n.findService(nm)
+	if srv == nil {
+		return fmt.Errorf("%s: %w", nm, ErrNotServed)
+	}
+	n.sal.Unhandle(srv.ID)
+	n.mu.Lock()
+	delete(n.services, srv.ID)
+	n.mu.Unlock()
+	if err := n.saveServices(); err != nil {
+		return err
+	}
+	if !srv.owned {
+		n.router.ForgetService(srv.ID)
+		return nil
+	}
+	return n.changeGrants(ctx, nm, func(rec record.ServiceRecord, sequence uint64) record.ServiceRecord {
+		return rec.Revoke(n.ID(), sequence)
+	})
+}
+
+// Grant lets another node provide a service this node owns.
+func (n *Node) Grant(ctx context.Context, nm name.Name, g record.Grant) error {
+	return n.changeGrants(ctx, nm, func(rec record.ServiceRecord, sequence uint64) record.ServiceRecord {
+		return rec.Grant(g, sequence)
+	})
+}
+
+// Revoke takes a grant back.
+func (n *Node) Revoke(ctx context.Context, nm name.Name, peer identity.NodeID) error {
+	return n.changeGrants(ctx, nm, func(rec record.ServiceRecord, sequence uint64) record.ServiceRecord {
+		return rec.Revoke(peer, sequence)
+	})
+}
+
+func (n *Node) changeGrants(ctx context.Context, nm name.Name, change func(record.ServiceRecord, uint64) record.ServiceRecord) error {
+	key, err := n.dir.ServiceKey(string(nm))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w: run this on the node that served it first", nm, ErrNotOwned)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, _, err = n.router.UpdateService(ctx, key, change)
+	return ignoreUnstored(err)
+}
+
+// Services lists what this node provides, by name.
+func (n *Node) Services() []ServiceState {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	out := make([]ServiceState, 0, len(n.services))
+	for _, srv := range n.services {
+		out = append(out, n.stateOf(srv))
+	}
+	slices.SortFunc(out, func(a, b ServiceState) int { return compareNames(a.Name, b.Name) })
+	return out
+}
+
+func (n *Node) stateOf(srv *served) ServiceState {
+	return ServiceState{Service: srv.Service, Owned: srv.owned, State: *srv.state.Load(), Sessions: srv.provider.Metrics().Active}
+}
+
+func (n *Node) findService(nm name.Name) *served {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for _, srv := range n.services {
+		if srv.Name == nm {
+			return srv
+		}
+	}
+	return nil
+}
+
+// saveServices writes what is served, so that the next start serves it again.
+func (n *Node) saveServices() error {
+	n.mu.RLock()
+	list := make([]Service, 0, len(n.services))
+	for _, srv := range n.services {
+		list = append(list, srv.Service)
+	}
+	n.mu.RUnlock()
+	slices.SortFunc(list, func(a, b Service) int { return compareNames(a.Name, b.Name) })
+	b, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return err
+	}
+	return n.dir.write(servicesFile, append(b, '\n'), 0o600)
+}
+
+// loadServices reads what was served before.
+func (d Directory) loadServices() ([]Service, error) {
+	b, err := readBounded(d.join(servicesFile), 16<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []Service
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.join(servicesFile), err)
+	}
+	return list, nil
+}
+
+func compareNames(a, b name.Name) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}

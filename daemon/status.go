@@ -1,0 +1,78 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"scn.alt/scn/daemon/control"
+	"scn.alt/scn/routing/network"
+)
+
+// clockWarning is the offset from which the operator is told to set the clock.
+const clockWarning = 30 * time.Second
+
+// Status implements control.Backend.
+func (b backend) Status(context.Context) (control.Status, error) {
+	d := b.d
+	sessions, router := d.node.Sessions(), d.node.Router().Status()
+	offset, samples := sessions.ClockOffset()
+	s := control.Status{
+		NodeID: d.node.ID(), AccountID: d.node.Account(), Network: d.networkStatus(), Version: Version(),
+		Uptime: time.Since(d.start).Seconds(), Listen: d.plan.listen.String(),
+		Locators:    append([]netip.AddrPort{}, sessions.Locators()...),
+		DHT:         control.DHT{Mode: router.Mode, Peers: router.Peers},
+		ClockOffset: offset.Seconds(), ClockSamples: samples,
+		Services: []control.Service{}, Peers: []control.Peer{},
+	}
+	if d.edge != nil {
+		v4, v6 := d.edge.Addresses()
+		s.TUN = &control.TUN{Name: d.edge.Name(), IPv4: v4, IPv6: v6}
+	}
+	if d.names != nil {
+		s.DNS = d.names.status()
+	}
+	for _, v := range d.node.Services() {
+		s.Services = append(s.Services, serviceOf(v))
+	}
+	for _, p := range sessions.Peers() {
+		s.Peers = append(s.Peers, control.Peer{
+			NodeID:   p.Node,
+			Path:     control.Path{Local: p.Local, Remote: p.Remote, RTTMS: milliseconds(p.RTT), MTU: p.MTU},
+			Sessions: p.Sessions, Moves: p.Moves, LastGapMS: milliseconds(p.LastGap),
+			BytesSent: p.BytesSent, BytesReceived: p.BytesReceived,
+		})
+	}
+	s.Warnings = d.warnings(s, offset)
+	return s, nil
+}
+
+func (d *daemon) networkStatus() control.Network {
+	f := d.node.Network()
+	n := control.Network{
+		ID: f.ID, Name: f.Name, Zone: f.Zone, Sequence: f.Sequence, Admission: string(f.Admission),
+		Authority: f.IsAuthority(d.node.ID()), Authorities: f.Authorities, File: d.plan.dir.NetworkPath(),
+	}
+	if f.Admission == network.List {
+		n.Members = f.Members
+	}
+	for _, p := range f.Bootstrap {
+		n.Bootstrap = append(n.Bootstrap, control.NetworkPeer{Node: p.Node, Addresses: p.Addresses})
+	}
+	return n
+}
+
+func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
+	var out []string
+	if s.ClockSamples > 0 && offset.Abs() > clockWarning {
+		out = append(out, fmt.Sprintf("this host's clock is %s off from its peers': set it (timedatectl set-ntp true)", offset.Round(time.Second)))
+	}
+	if s.DHT.Peers == 0 && !s.Network.Authority {
+		out = append(out, "no peer in the DHT: \"scn doctor\" looks for the cause")
+	}
+	if len(s.Locators) == 0 {
+		out = append(out, "this host has no address others could dial")
+	}
+	return out
+}
