@@ -57,6 +57,14 @@ func (k *Link) Name() string { return k.name }
 // Addr4 returns the link's IPv4 address, invalid when it has none.
 func (k *Link) Addr4() netip.Addr { return k.v4 }
 
+// Addr returns the link's IPv4 address, or its IPv6 address when it has no other.
+func (k *Link) Addr() netip.Addr {
+	if k.v4.IsValid() {
+		return k.v4
+	}
+	return k.v6
+}
+
 // Addr6 returns the link's IPv6 address, invalid when it has none.
 func (k *Link) Addr6() netip.Addr { return k.v6 }
 
@@ -198,4 +206,18 @@ func (k *Link) SetMTU(mtu int) {
 		k.configure()
 	}
 	k.host.lab.logf("%s %s: MTU %d", k.host.name, k.name, mtu)
+}
+
+// Configure gives an interface a program made on the host, such as a tunnel, an
+// address and an MTU, and takes it up.
+func (h *Host) Configure(name, prefix string, mtu int) error {
+	link, err := h.net.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("netns: %s of %s: %w", name, h.name, err)
+	}
+	address, err := netlink.ParseAddr(prefix)
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.net.LinkSetMTU(link, mtu), h.net.AddrAdd(link, address), h.net.LinkSetUp(link))
 }

@@ -21,9 +21,22 @@ type Internet struct {
 
 // NewInternet builds the router and its networks.
 func NewInternet(lab *netns.Lab, networks int) *Internet {
+	return build(lab, networks, "10.%d.0.0/24", "fd10:%x::/64")
+}
+
+// NewInternet6 is NewInternet without IPv4.
+func NewInternet6(lab *netns.Lab, networks int) *Internet {
+	return build(lab, networks, "fd10:%x::/64")
+}
+
+func build(lab *netns.Lab, networks int, subnets ...string) *Internet {
 	in := &Internet{Lab: lab, Router: lab.Router("router")}
 	for i := range networks {
-		s := lab.Switch(fmt.Sprintf("lan%d", i), fmt.Sprintf("10.%d.0.0/24", i), fmt.Sprintf("fd10:%x::/64", i))
+		var prefixes []string
+		for _, s := range subnets {
+			prefixes = append(prefixes, fmt.Sprintf(s, i))
+		}
+		s := lab.Switch(fmt.Sprintf("lan%d", i), prefixes...)
 		in.LANs = append(in.LANs, s)
 		in.Ports = append(in.Ports, in.Router.Attach(s, 1))
 	}

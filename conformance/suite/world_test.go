@@ -77,6 +77,12 @@ func shortDir(t *testing.T) string {
 // newWorld builds the topology and starts the three daemons.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, false)
+}
+
+// newWorldOn is newWorld, on networks of IPv6 alone when only6 is set.
+func newWorldOn(t *testing.T, only6 bool) *world {
+	t.Helper()
 	require(t)
 	lab := netns.Test(t)
 	dir := shortDir(t)
@@ -84,14 +90,19 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{Internet: overlay.NewInternet(lab, networks), network: overlay.New(binary, dir), number: 10}
+	w := &world{network: overlay.New(binary, dir), number: 10}
+	if only6 {
+		w.Internet = overlay.NewInternet6(lab, networks)
+	} else {
+		w.Internet = overlay.NewInternet(lab, networks)
+		w.Ports[narrow1124].SetMTU(1124)
+	}
 	w.Ports[narrow1280].SetMTU(1280)
-	w.Ports[narrow1124].SetMTU(1124)
 	w.authority = w.actor("authority", core)
 	w.client = w.actor("client", home)
 	w.provider = w.actor("provider", rack1)
 	ctx := within(t, 90*time.Second)
-	w.authority.Node, err = w.network.Found(ctx, w.authority.host, w.authority.link.Addr4())
+	w.authority.Node, err = w.network.Found(ctx, w.authority.host, w.authority.link.Addr())
 	must(t, err)
 	must(t, w.authority.Up(ctx))
 	w.join(t, w.client, w.provider)

@@ -1,0 +1,109 @@
+package suite
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// Reference: issue "Speed it must already have": the longest silence of a 2 ms
+// UDP echo, median of ten moves, from the moment the new address is usable: ≤
+// 50 ms for the client and the provider, ≤ 1 s for both at once.
+func TestGapOfAMove(t *testing.T) {
+	const count = 10
+	w := newWorld(t)
+	echo := w.echo(t, "echo")
+	for i, limit := range []time.Duration{50 * time.Millisecond, 50 * time.Millisecond, time.Second} {
+		s := moves[i]
+		var silences []time.Duration
+		for range count {
+			s.play(w)
+			usable := time.Now()
+			if err := echo.Settle(within(t, 30*time.Second), 200*time.Millisecond); err != nil {
+				t.Fatalf("%s: the echo does not come back: %v", s.name, err)
+			}
+			silence, _ := echo.Silence(usable)
+			silences = append(silences, silence)
+			time.Sleep(300 * time.Millisecond)
+		}
+		slices.Sort(silences)
+		median := silences[count/2]
+		t.Logf("%s: silence from %v to %v, median %v", s.name, silences[0], silences[count-1], median)
+		if median > limit {
+			t.Errorf("%s: the median silence of %d moves is %v, at most %v is allowed: %v", s.name, count, median, limit, silences)
+		}
+	}
+}
+
+// Reference: DESIGN §5: make-before-break where two links exist: nothing lost.
+func TestTwoLinks(t *testing.T) {
+	w := newWorld(t)
+	second := w.client.host.Attach(w.LANs[cafe], w.next())
+	echo := w.echo(t, "echo")
+	time.Sleep(time.Second) // the second link's paths are being learnt
+	for _, link := range []interface {
+		Down()
+		Up()
+	}{w.client.link, second} {
+		began := time.Now()
+		link.Down()
+		must(t, echo.Settle(within(t, 20*time.Second), 200*time.Millisecond))
+		silence, _ := echo.Silence(began)
+		t.Logf("one of two links down: silence %v", silence)
+		if silence > 500*time.Millisecond {
+			t.Errorf("with another link up the silence was %v", silence)
+		}
+		link.Up()
+		must(t, echo.Settle(within(t, 20*time.Second), 200*time.Millisecond))
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// Reference: DESIGN §5: detection by silence: the link is there, the address is
+// there, and nothing arrives any more; and a blackout ends at once.
+func TestSilentCutAndBlackout(t *testing.T) {
+	w := newWorld(t)
+	second := w.client.host.Attach(w.LANs[cafe], w.next())
+	echo := w.echo(t, "echo")
+	time.Sleep(time.Second)
+	began := time.Now()
+	w.client.link.Cut()
+	must(t, echo.Settle(within(t, 20*time.Second), 200*time.Millisecond))
+	silence, _ := echo.Silence(began)
+	t.Logf("one of two links cut silently: silence %v", silence)
+	if silence > 3*time.Second {
+		t.Errorf("a silent cut was noticed after %v", silence)
+	}
+	second.Cut()
+	time.Sleep(8 * time.Second)
+	w.client.link.Mend()
+	second.Mend()
+	mended := time.Now()
+	must(t, echo.Settle(within(t, 30*time.Second), 200*time.Millisecond))
+	silence, _ = echo.Silence(mended)
+	t.Logf("after 8 s without a network: silence %v", silence)
+	if silence > 3*time.Second {
+		t.Errorf("after a blackout the echo was silent for another %v", silence)
+	}
+}
+
+// Reference: issue "What to build" 3: IPv4 and IPv6 underlay.
+func TestIPv6Underlay(t *testing.T) {
+	require(t)
+	w := newWorldOn(t, true)
+	echo := w.echo(t, "echo")
+	for _, s := range moves {
+		s.play(w)
+		usable := time.Now()
+		must(t, echo.Settle(within(t, 30*time.Second), 200*time.Millisecond))
+		silence, _ := echo.Silence(usable)
+		t.Logf("%s: silence %v", s.name, silence)
+	}
+	status, err := w.client.Status(within(t, 10*time.Second))
+	must(t, err)
+	for _, p := range status.Peers {
+		if p.NodeID.String() == w.provider.ID && !p.Path.Remote.Addr().Unmap().Is6() {
+			t.Errorf("the path is %s", p.Path.Remote)
+		}
+	}
+}
