@@ -53,9 +53,10 @@ type Association struct {
 	gap                      gapMeter
 
 	// Published by the engine.
-	rtt   atomic.Int64
-	lost  atomic.Bool
-	moves atomic.Uint64
+	rtt     atomic.Int64
+	lost    atomic.Bool
+	moves   atomic.Uint64
+	movedAt atomic.Int64
 
 	spray spray
 
@@ -93,8 +94,9 @@ type Info struct {
 	Moves uint64
 	// LastMove is the time of the last one, zero if there was none.
 	LastMove time.Time
-	// LastGap is the time between the last data before the last move and the
-	// first data after it, 0 if nothing came since.
+	// LastGap is the time between the last data before, and the first data after,
+	// the last move or the last time a lost path was found again; 0 if nothing
+	// came since. Where no data was to be sent it counts that pause too.
 	LastGap time.Duration
 	// LastReceived is when a QUIC packet of this peer came last.
 	LastReceived time.Time
@@ -121,7 +123,7 @@ func (a *Association) Info() Info {
 	i.Lost = a.lost.Load()
 	i.RTT = time.Duration(a.rtt.Load())
 	i.Moves = a.moves.Load()
-	i.LastMove = a.s.time(a.gap.movedAt.Load())
+	i.LastMove = a.s.time(a.movedAt.Load())
 	i.LastGap = time.Duration(a.gap.last.Load())
 	i.LastReceived = a.s.time(a.lastReceived.Load())
 	i.BytesSent, i.BytesReceived = a.bytesSent.Load(), a.bytesReceived.Load()
@@ -237,9 +239,9 @@ func (a *Association) received(n int, at *arrival) {
 type gapMeter struct {
 	pause   atomic.Int64 // length of the last notable pause in receiving
 	pauseTo atomic.Int64 // when it ended
-	open    atomic.Int64 // a move happened; data before it was last received then
+	open    atomic.Int64 // not 0: when data was last received before the move
+	began   atomic.Int64 // when the measuring began
 	last    atomic.Int64
-	movedAt atomic.Int64
 }
 
 const (
@@ -261,12 +263,16 @@ func (g *gapMeter) received(now, before int64) {
 	}
 }
 
-func (g *gapMeter) moved(now, lastReceived int64) {
+// begin starts measuring the gap of a move or of a path found again.
+func (g *gapMeter) begin(now, lastReceived int64) {
+	began := g.began.Swap(now)
+	if began != 0 && now-began < int64(time.Millisecond) {
+		return // Use and Moved of the same move
+	}
 	var gap int64
-	if to := g.pauseTo.Load(); to != 0 && now-to < recentPause && to > g.movedAt.Load() {
+	if to := g.pauseTo.Load(); to != 0 && now-to < recentPause && to > began {
 		gap = g.pause.Load()
 	}
 	g.last.Store(gap)
-	g.movedAt.Store(now)
 	g.open.Store(lastReceived)
 }

@@ -344,8 +344,9 @@ func (e *engine) act(a *Association, action path.Action) {
 		e.use(a, x)
 	case path.Moved:
 		a.moves.Add(1)
+		a.movedAt.Store(s.now())
 		s.metrics.moves.Add(1)
-		a.gap.moved(s.now(), a.lastReceived.Load())
+		a.gap.begin(s.now(), a.lastReceived.Load())
 		s.cfg.Logger.Info("path moved", "peer", a.node.Short(),
 			"from", x.From.String(), "to", x.To.String(), "lost", x.Gap)
 	case path.Validated:
@@ -382,6 +383,7 @@ func (e *engine) use(a *Association, x path.Use) {
 	if !x.Resend {
 		return
 	}
+	a.gap.begin(e.s.now(), a.lastReceived.Load())
 	n := a.ring.copyTo(&e.scratch)
 	for i := range e.scratch[:n] {
 		slot := &e.scratch[i]
