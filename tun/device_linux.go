@@ -63,7 +63,7 @@ func openDevice(name string, queues int, pool, prefix6 netip.Prefix) (_ *device,
 	d.index = link.Attrs().Index
 	// No link-local address: nobody is on this link, and its advertisements are noise.
 	_ = netlink.LinkSetIP6AddrGenMode(link, addrGenNone) // no IPv6, no such mode
-	_ = netlink.LinkSetTxQLen(link, queueLength)                          // the default works too
+	_ = netlink.LinkSetTxQLen(link, queueLength)         // the default works too
 	if err := netlink.LinkSetMTU(link, mtu); err != nil {
 		return nil, fmt.Errorf("tun: set MTU of %s: %w", name, err)
 	}

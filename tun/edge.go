@@ -39,7 +39,7 @@ type Edge struct {
 	ended   chan struct{}  // closed when Run returns
 	loops   sync.WaitGroup // goroutines of Run
 
-	flowsMu  sync.Mutex     // guards below, and that nothing is added while stopFlows waits
+	flowsMu  sync.Mutex // guards below, and that nothing is added while stopFlows waits
 	stopping bool
 	flows    sync.WaitGroup // goroutines of flows
 
