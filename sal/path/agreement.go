@@ -4,8 +4,10 @@ import "time"
 
 const (
 	// claimFreshness is how recently a pair must have been proved to follow the
-	// peer there without a new proof.
-	claimFreshness = 2 * time.Second
+	// peer there without a new proof; freshNow is how recently to take that as the
+	// proof.
+	claimFreshness = time.Minute
+	freshNow       = time.Second
 	// standbyFreshness is how recently another pair must have been proved to use
 	// it at once when the one in use disappears.
 	standbyFreshness = time.Minute
@@ -112,6 +114,10 @@ func (m *Machine) follow() {
 	}
 	m.move(p, c.generation, true)
 	c.settled = true
+	if m.now.Sub(p.validated) > freshNow {
+		m.suspect(false)
+		m.optimistic = true
+	}
 }
 
 // choose leaves the path in use for p by our own decision.

@@ -189,7 +189,7 @@ func (m *Machine) onLinksChanged(links []Link) {
 	}
 	added := m.rebuild(gone)
 	if m.find(m.current.route) == nil {
-		m.current.forgetOutstanding()
+		m.current.asking = outstanding{}
 		m.lose(true)
 		return
 	}

@@ -11,7 +11,7 @@ const (
 	// urgentCap and searchCap bound the back-off: of checking, and of a search,
 	// where it is an eighth of its age in between.
 	urgentCap = 250 * time.Millisecond
-	searchCap = 3 * time.Second
+	searchCap = time.Second
 	// burstInterval is how soon after a burst of challenges another may begin.
 	burstInterval = 250 * time.Millisecond
 	// silenceLeast is how long data must go unanswered at least.
@@ -32,7 +32,7 @@ const (
 	retryMost = 5 * time.Minute
 	// resolveLeast and resolveMost bound the back-off of Resolve.
 	resolveLeast = 50 * time.Millisecond
-	resolveMost  = 30 * time.Second
+	resolveMost  = 15 * time.Second
 )
 
 // mode is where the machine is in the diagram of the package comment.

@@ -16,6 +16,8 @@ const (
 	maxRemotes  = 20
 	maxImplicit = 24
 	maxKnown    = 4
+	// implicitLifetime is how long a pair nobody told us of is tried.
+	implicitLifetime = 10 * time.Second
 )
 
 // Machine is one end of an association; see the package comment. It must not be
@@ -30,6 +32,7 @@ type Machine struct {
 	actions []Action
 	metrics Metrics
 	counter uint64 // of the last message sent
+	sweepAt time.Time
 	window  replayWindow
 
 	links    []Link
@@ -286,8 +289,16 @@ func (m *Machine) runMTU() {
 	}
 }
 
-// sweep forgets addresses whose proof has lapsed.
+// sweep forgets addresses whose proof has lapsed, and pairs that something came by
+// once and that never answered.
 func (m *Machine) sweep() {
+	if m.now.Before(m.sweepAt) {
+		return
+	}
+	m.sweepAt = m.now.Add(time.Second)
+	m.pairs = slices.DeleteFunc(m.pairs, func(p *pair) bool {
+		return p.implicit && p.validated.IsZero() && p != m.current && m.now.Sub(p.heard) > implicitLifetime
+	})
 	for _, a := range m.addresses.entries {
 		if a.announced && !a.isProved(m.now) && a.remote != m.current.route.Remote {
 			a.announced = false

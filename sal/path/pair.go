@@ -2,9 +2,6 @@ package path
 
 import "time"
 
-// echoLifetime is how long a challenge may be answered.
-const echoLifetime = 3 * time.Second
-
 // pair is one route and what is known of it.
 type pair struct {
 	route   Route
@@ -13,11 +10,7 @@ type pair struct {
 	// because the lists have it.
 	implicit bool
 
-	// outstanding are the last challenges sent.
-	outstanding [8]struct {
-		nonce uint64
-		at    time.Time
-	}
+	asking outstanding
 	// attempts counts challenges since the last echo or since a burst began.
 	attempts int
 	// due is when the next challenge goes; zero if none.
@@ -38,45 +31,12 @@ type pair struct {
 
 // remember notes a challenge as sent.
 func (p *pair) remember(now time.Time, nonce uint64) {
-	// When all slots are taken the newest gives way: the oldest is the one whose
-	// echo comes next, and a flurry of challenges must not outrun a slow path.
-	slot := &p.outstanding[0]
-	for i := range p.outstanding {
-		o := &p.outstanding[i]
-		if o.at.IsZero() || now.Sub(o.at) > echoLifetime {
-			slot = o
-			break
-		}
-		if o.at.After(slot.at) {
-			slot = o
-		}
-	}
-	slot.nonce, slot.at = nonce, now
+	p.asking.add(now, nonce)
 	p.challenged = now
 	if p.asked.IsZero() {
 		p.asked = now
 	}
 	p.attempts++
-}
-
-// answered reports when the challenge with nonce went. Each nonce counts once.
-func (p *pair) answered(now time.Time, nonce uint64) (sent time.Time, ok bool) {
-	for i := range p.outstanding {
-		o := &p.outstanding[i]
-		if !o.at.IsZero() && o.nonce == nonce && now.Sub(o.at) <= echoLifetime {
-			sent = o.at
-			o.at = time.Time{}
-			return sent, true
-		}
-	}
-	return time.Time{}, false
-}
-
-// forgetOutstanding makes echoes of earlier challenges worthless.
-func (p *pair) forgetOutstanding() {
-	for i := range p.outstanding {
-		p.outstanding[i].at = time.Time{}
-	}
 }
 
 // restart makes the next challenge go at once and the back-off begin anew.

@@ -57,7 +57,7 @@ func (m *Machine) onReceived(route Route, datagram []byte) {
 
 // onEcho proves a pair, if the nonce is one sent there.
 func (m *Machine) onEcho(p *pair, e echo) {
-	sent, ok := p.answered(m.now, e.nonce)
+	sent, ok := p.asking.answered(m.now, e.nonce)
 	if !ok {
 		return
 	}
@@ -125,6 +125,7 @@ func (m *Machine) onUnknownAddress(route Route, size int) {
 	if p.address == nil {
 		p.address = m.addAddress(route.Remote, true)
 	}
+	p.heard = m.now
 	if p.address != nil {
 		p.address.received(m.now, size)
 	}

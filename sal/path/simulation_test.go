@@ -141,13 +141,14 @@ func simulate(seed uint64, without guards, trace func(string, ...any)) error {
 		s.run(12 * time.Minute)
 	}
 	s.net.recordsDown = false
+	s.net.recordsTrue = true
 	for _, h := range s.hosts {
 		if !hasV4(h) {
 			h.addLink(false)
 			h.announce()
 		}
 	}
-	if err := s.converges(30 * time.Second); err != nil {
+	if err := s.converges(45 * time.Second); err != nil {
 		return err
 	}
 	// Silence from the attacker and a good network: now it must also stay so.

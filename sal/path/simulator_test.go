@@ -32,7 +32,8 @@ type simulator struct {
 type simNetwork struct {
 	loss, duplicate, reorder float64
 	blackout                 bool
-	recordsDown              bool
+	recordsDown              bool // nothing is resolved
+	recordsTrue              bool // records know even what NATs did
 }
 
 // simLink is one access link of a host; external is what its address looks like
@@ -53,8 +54,9 @@ type simHost struct {
 	serial int // of addresses
 	record []netip.AddrPort
 	used   Use
-	tick   int // the tick that counts
-	dead   bool
+	// planned is when the next Tick is in the queue.
+	planned time.Time
+	dead    bool
 
 	validated map[netip.AddrPort]bool
 	ever      map[netip.AddrPort]bool // addresses that were ours
@@ -84,7 +86,7 @@ type simContact struct {
 }
 
 type simEvent struct {
-	at    time.Time
+	at    time.Duration // since the start
 	order int
 	run   func()
 }
@@ -93,7 +95,7 @@ type simQueue []simEvent
 
 func (q simQueue) Len() int { return len(q) }
 func (q simQueue) Less(i, j int) bool {
-	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].order < q[j].order
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
 }
 func (q simQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
 func (q *simQueue) Push(x any)   { *q = append(*q, x.(simEvent)) }
@@ -153,15 +155,15 @@ func newSimulator(seed uint64, without guards) *simulator {
 // after runs f d later.
 func (s *simulator) after(d time.Duration, f func()) {
 	s.order++
-	heap.Push(&s.queue, simEvent{at: s.now.Add(d), order: s.order, run: f})
+	heap.Push(&s.queue, simEvent{at: s.now.Sub(s.start) + d, order: s.order, run: f})
 }
 
 // run advances virtual time by d, or until something is wrong.
 func (s *simulator) run(d time.Duration) {
 	until := s.now.Add(d)
-	for s.fault == nil && len(s.queue) > 0 && !s.queue[0].at.After(until) {
+	for s.fault == nil && len(s.queue) > 0 && s.queue[0].at <= until.Sub(s.start) {
 		ev := heap.Pop(&s.queue).(simEvent)
-		s.now = ev.at
+		s.now = s.start.Add(ev.at)
 		ev.run()
 	}
 	s.now = until
@@ -368,6 +370,9 @@ func (h *simHost) act() {
 			if !s.net.recordsDown {
 				record := h.peer()
 				s.after(s.between(time.Millisecond, 80*time.Millisecond), func() {
+					if s.net.recordsTrue {
+						record.record = record.reachable()
+					}
 					h.step(RemotesChanged{Remotes: record.record})
 				})
 			}
@@ -382,18 +387,33 @@ func (h *simHost) act() {
 			h.dead = true
 		}
 	}
-	h.tick++
-	if at := h.m.Deadline(); !at.IsZero() && !h.dead {
-		tick := h.tick
-		s.after(max(0, at.Sub(s.now)), func() {
-			if tick == h.tick {
-				h.note()
-				if tick == h.tick || h.m.Deadline().After(s.now) {
-					h.step(Tick{})
-				}
-			}
-		})
+	h.plan()
+}
+
+// plan makes sure that the machine is ticked at its deadline: an event already
+// waiting for an earlier time plans anew when it fires.
+func (h *simHost) plan() {
+	s := h.sim
+	at := h.m.Deadline()
+	if at.IsZero() || h.dead || !h.planned.IsZero() && !h.planned.After(at) && h.planned.After(s.now) {
+		return
 	}
+	if at.Before(s.now) {
+		at = s.now
+	}
+	h.planned = at
+	s.after(at.Sub(s.now), func() {
+		if h.planned != at {
+			return
+		}
+		h.planned = time.Time{}
+		if due := h.m.Deadline(); due.IsZero() || due.After(s.now) {
+			h.plan()
+			return
+		}
+		h.note()
+		h.step(Tick{})
+	})
 }
 
 // send puts a path message on the wire.
