@@ -55,7 +55,7 @@ type Config struct {
 	RequestTimeout time.Duration
 	// LookupTimeout bounds one lookup. Default 8s. At least RequestTimeout.
 	LookupTimeout time.Duration
-	// CacheSize is how many records of each kind are remembered. Default 4096.
+	// CacheSize is how many records found are remembered. Default 4096.
 	CacheSize int
 	// StoreSize bounds the bytes of records held for others. Default 16 MiB.
 	StoreSize int

@@ -2,6 +2,8 @@ package routing
 
 import (
 	"net/netip"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,14 +46,16 @@ type Metrics struct {
 	LookupsRunning     int
 
 	// Counters.
-	Lookups         uint64 // lookups sent into the DHT
-	LookupsFound    uint64 // that found at least one valid value
-	LookupsRefused  uint64 // not made because too many were running
-	CacheHits       uint64
-	CacheMisses     uint64
-	Puts            uint64 // records put
-	PutAcks         uint64 // peers that acknowledged one
-	PutFailures     uint64 // peers that did not
+	Lookups        uint64 // lookups sent into the DHT
+	LookupsFound   uint64 // that found at least one valid value
+	LookupsRefused uint64 // not made because too many were running
+	CacheHits      uint64
+	CacheMisses    uint64
+	Puts           uint64 // records put
+	PutAcks        uint64 // peers that acknowledged one
+	PutFailures    uint64 // peers that did not
+	// Refused counts records that were not accepted, by reason: key, signer,
+	// signature, size, expired, future, malformed.
 	Refused         map[string]uint64
 	RecordsEvicted  uint64 // dropped because the store was full
 	RecordsExpired  uint64
@@ -60,4 +64,51 @@ type Metrics struct {
 	Moves           uint64 // changes of own addresses
 	ServicesMerged  uint64 // records joined after they were written apart
 	NetworksAdopted uint64 // newer network files taken over
+}
+
+// counters are Metrics' own, counted where things happen.
+type counters struct {
+	lookups, lookupsFound, lookupsRefused atomic.Uint64
+	cacheHits, cacheMisses                atomic.Uint64
+	puts, putAcks, putFailures            atomic.Uint64
+	rejoins, moves                        atomic.Uint64
+	servicesMerged, networksAdopted       atomic.Uint64
+}
+
+// Status tells how the Router is doing.
+func (r *Router) Status() Status {
+	s := Status{
+		Mode: "server", Peers: r.dht.RoutingTable().Size(), Connected: len(r.connected()),
+		Addresses: slices.Clone(r.ownAddresses()), NetworkSequence: r.Network().Sequence,
+	}
+	if r.cfg.Mobile {
+		s.Mode = "client"
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.Kept = len(r.kept)
+	if item := r.kept[nodeKey(r.self)]; item != nil {
+		s.Sequence, s.Published, s.Receipt = sequenceOf(item.opened), item.published, item.receipt
+	}
+	return s
+}
+
+// Metrics returns a snapshot.
+func (r *Router) Metrics() Metrics {
+	c := &r.counters
+	records, bytes, evicted, expired := r.store.counts()
+	m := Metrics{
+		Peers: r.dht.RoutingTable().Size(), Connected: len(r.connected()),
+		RecordsStored: records, RecordsStoredBytes: int64(bytes), CacheEntries: r.cache.len(),
+		Lookups: c.lookups.Load(), LookupsFound: c.lookupsFound.Load(), LookupsRefused: c.lookupsRefused.Load(),
+		CacheHits: c.cacheHits.Load(), CacheMisses: c.cacheMisses.Load(),
+		Puts: c.puts.Load(), PutAcks: c.putAcks.Load(), PutFailures: c.putFailures.Load(),
+		Refused: r.validator.refusals(), RecordsEvicted: evicted, RecordsExpired: expired,
+		DialsRefused: r.gater.refused.Load(), Rejoins: c.rejoins.Load(), Moves: c.moves.Load(),
+		ServicesMerged: c.servicesMerged.Load(), NetworksAdopted: c.networksAdopted.Load(),
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.RecordsKept, m.LookupsRunning = len(r.kept), len(r.flights)
+	return m
 }

@@ -1,0 +1,121 @@
+package routing
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	kb "github.com/libp2p/go-libp2p-kbucket"
+	recpb "github.com/libp2p/go-libp2p-record/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"scn.alt/scn/routing/identity"
+)
+
+// replicas is how many nodes hold a record: Kademlia's k.
+const replicas = 20
+
+// put stores a record here and at the nodes closest to its key, and counts who
+// acknowledged it. The closest nodes already known get it at once, the others as
+// they are found; a node that does not answer costs one request's time. It fails
+// with ErrNoPeers or ErrNotStored.
+func (r *Router) put(ctx context.Context, key string, value []byte) (Receipt, error) {
+	if err := r.validator.Validate(key, value); err != nil {
+		return Receipt{}, err
+	}
+	rec := &recpb.Record{Key: []byte(key), Value: value}
+	// A record newer than ours may be here already; the caller's check finds it.
+	_ = r.values.Put(ctx, key, rec)
+	r.learn(key, value)
+	r.counters.puts.Add(1)
+
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LookupTimeout+r.cfg.RequestTimeout)
+	defer cancel()
+	var (
+		wg      sync.WaitGroup
+		mu      sync.Mutex
+		receipt Receipt
+		asked   = map[peer.ID]bool{r.host.ID(): true}
+	)
+	send := func(peers []peer.ID) {
+		for _, p := range peers {
+			if asked[p] {
+				continue
+			}
+			asked[p] = true
+			wg.Go(func() {
+				ok := r.putTo(ctx, p, rec)
+				mu.Lock()
+				defer mu.Unlock()
+				receipt.Tried++
+				if ok {
+					receipt.Stored++
+				}
+			})
+		}
+	}
+	send(r.dht.RoutingTable().NearestPeers(kb.ConvertKey(key), replicas))
+	if len(asked) > 1 {
+		// What was found before an error is as good as the rest.
+		lookup, stop := context.WithTimeout(ctx, r.cfg.LookupTimeout)
+		closest, _ := r.dht.GetClosestPeers(lookup, key)
+		stop()
+		send(closest)
+	}
+	wg.Wait()
+	switch {
+	case receipt.Tried == 0:
+		return receipt, ErrNoPeers
+	case receipt.Stored == 0:
+		return receipt, fmt.Errorf("%w: %d tried", ErrNotStored, receipt.Tried)
+	}
+	return receipt, nil
+}
+
+// putTo stores a record at one peer.
+func (r *Router) putTo(ctx context.Context, p peer.ID, rec *recpb.Record) bool {
+	err := r.messenger.PutValue(ctx, p, rec)
+	if err != nil {
+		r.counters.putFailures.Add(1)
+		r.log.Debug("put failed", "key", string(rec.GetKey()), "peer", p, "err", err)
+		return false
+	}
+	r.counters.putAcks.Add(1)
+	return true
+}
+
+// kept is a record that is put anew on schedule, because this node owns it or was
+// asked to. Its fields are guarded by Router.mu.
+type kept struct {
+	key    string
+	target target
+	signer identity.PrivateKey // zero: kept as it is, for somebody else
+
+	value     []byte // nil until there is one
+	opened    opened
+	made      time.Time // when value was made or taken over
+	published time.Time
+	receipt   Receipt
+
+	due   time.Time
+	step  int // how often it was put since it changed
+	fails int // how often in a row nobody stored it
+	busy  bool
+	index int // in the schedule, -1 when not in it
+}
+
+// followUps are the pauses after a change: soon after one, somebody else may have
+// changed the same record, and peers may still be coming back.
+var followUps = []time.Duration{2 * time.Second, 10 * time.Second, time.Minute}
+
+// rest returns how long to wait before the record is put again.
+func (k *kept) rest(interval, retry time.Duration) time.Duration {
+	if k.fails > 0 {
+		return jitter(min(retry<<min(k.fails-1, 10), time.Minute, interval))
+	}
+	if k.step <= len(followUps) && k.step > 0 {
+		return jitter(min(followUps[k.step-1], interval))
+	}
+	return jitter(interval)
+}

@@ -1,0 +1,224 @@
+package routing
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	kb "github.com/libp2p/go-libp2p-kbucket"
+	recpb "github.com/libp2p/go-libp2p-record/pb"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+)
+
+// Pauses of the loop that keeps the node in the network.
+const (
+	// longestRetry bounds the back-off while no peer is connected.
+	longestRetry = time.Minute
+	// idleCheck is how often a connected node looks at itself.
+	idleCheck = 20 * time.Second
+	// healInterval is how often a connected node makes sure it also knows a
+	// bootstrap node, so that two halves of a network find together again.
+	healInterval = 5 * time.Minute
+)
+
+// kickRejoin has the node look at once whether it is still in the network.
+func (r *Router) kickRejoin() {
+	select {
+	case r.rejoinNow <- struct{}{}:
+	default:
+	}
+}
+
+// rejoin keeps the node in the network until ctx ends: it connects to bootstrap
+// nodes and to peers seen recently whenever no peer is left, with back-off.
+func (r *Router) rejoin(ctx context.Context) error {
+	pause, lost, ever := r.cfg.retry, true, false
+	healed := time.Now()
+	for {
+		wait := idleCheck
+		switch connected := r.connected(); {
+		case len(connected) == 0:
+			if !lost {
+				r.log.Warn("all DHT peers lost")
+				lost = true
+			}
+			if r.dial(ctx, r.acquaintances()) > 0 {
+				wait = r.cfg.retry / 4 // see what becomes of it
+				pause = r.cfg.retry
+				break
+			}
+			wait = jitter(pause)
+			pause = min(2*pause, longestRetry)
+		default:
+			pause = r.cfg.retry
+			if lost {
+				lost = false
+				if ever {
+					r.counters.rejoins.Add(1)
+				}
+				ever = true
+				r.log.Info("connected to the DHT", "peers", len(connected))
+				r.refreshTable(ctx)
+			}
+			if r.dht.RoutingTable().Size() == 0 {
+				r.refreshTable(ctx)
+				wait = r.cfg.retry
+			}
+			if time.Since(healed) > healInterval {
+				healed = time.Now()
+				r.dial(ctx, r.bootstrapPeers())
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-r.rejoinNow:
+			timer.Stop()
+			pause = r.cfg.retry
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
+}
+
+// refreshTable has kad-dht fill its routing table from the connected peers.
+func (r *Router) refreshTable(ctx context.Context) {
+	if err := r.dht.Bootstrap(ctx); err != nil {
+		r.log.Debug("refresh routing table", "err", err)
+	}
+}
+
+// connected lists the connected peers.
+func (r *Router) connected() []peer.ID { return r.host.Network().Peers() }
+
+// bootstrapPeers are the network file's, in random order.
+func (r *Router) bootstrapPeers() []peer.AddrInfo {
+	file := r.Network()
+	var out []peer.AddrInfo
+	for _, b := range file.Bootstrap {
+		if p, err := peerOf(b.Node); err == nil && b.Node != r.self {
+			out = append(out, peer.AddrInfo{ID: p, Addrs: dhtAddrs(r.reach.filter(b.Addresses, MaxAddresses))})
+		}
+	}
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out
+}
+
+// acquaintances are all peers worth asking for the way back: bootstrap nodes, then
+// those of the routing table, then those seen in earlier lives, each group in
+// random order.
+func (r *Router) acquaintances() []peer.AddrInfo {
+	out := r.bootstrapPeers()
+	seen := map[peer.ID]bool{}
+	for _, info := range out {
+		seen[info.ID] = true
+	}
+	add := func(infos []peer.AddrInfo) {
+		rand.Shuffle(len(infos), func(i, j int) { infos[i], infos[j] = infos[j], infos[i] })
+		for _, info := range infos {
+			if !seen[info.ID] && len(out) < maxAcquaintances {
+				seen[info.ID] = true
+				out = append(out, info)
+			}
+		}
+	}
+	var table []peer.AddrInfo
+	for _, p := range r.dht.RoutingTable().ListPeers() {
+		table = append(table, r.host.Peerstore().PeerInfo(p))
+	}
+	add(table)
+	add(r.recent.infos())
+	return out
+}
+
+// arrivals gives the kept records to peers that come in and are among the closest
+// to them. In a small network a node that restarted would else be without them
+// until the next refresh.
+func (r *Router) arrivals(ctx context.Context) error {
+	events, err := r.host.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted), eventbus.BufSize(256))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = events.Close() }()
+	served := map[peer.ID]time.Time{}
+	waiting := map[peer.ID]bool{}
+	var ready <-chan time.Time
+	for {
+		select {
+		case e, ok := <-events.Out():
+			if !ok {
+				return nil
+			}
+			p := e.(event.EvtPeerIdentificationCompleted).Peer
+			if time.Since(served[p]) > 20*time.Second && len(waiting) < 64 {
+				waiting[p] = true
+				if ready == nil {
+					// Its place in the routing table is being checked meanwhile.
+					ready = time.After(400 * time.Millisecond)
+				}
+			}
+		case <-ready:
+			ready = nil
+			for p := range waiting {
+				served[p] = time.Now()
+				r.give(ctx, p)
+			}
+			clear(waiting)
+			if len(served) > 1024 {
+				clear(served)
+			}
+			r.rememberPeers()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// maxGift bounds the records given to a peer that came in.
+const maxGift = 64
+
+// give puts the kept records that a peer should have at that peer.
+func (r *Router) give(ctx context.Context, p peer.ID) {
+	table := r.dht.RoutingTable()
+	if table.Find(p) == "" {
+		return
+	}
+	var gifts []*recpb.Record
+	r.mu.Lock()
+	for key, item := range r.kept {
+		if item.value != nil && len(gifts) < maxGift {
+			gifts = append(gifts, &recpb.Record{Key: []byte(key), Value: item.value})
+		}
+	}
+	r.mu.Unlock()
+	for _, rec := range gifts {
+		if r.validator.Validate(string(rec.GetKey()), rec.GetValue()) != nil {
+			continue
+		}
+		for _, near := range table.NearestPeers(kb.ConvertKey(string(rec.GetKey())), replicas) {
+			if near == p {
+				if !r.putTo(ctx, p, rec) && ctx.Err() != nil {
+					return
+				}
+				break
+			}
+		}
+	}
+}
+
+// notifiee hears of libp2p's connections.
+func (r *Router) notifiee() network.Notifiee {
+	return &network.NotifyBundle{
+		ConnectedF: func(_ network.Network, c network.Conn) { r.sources.note(c) },
+		DisconnectedF: func(n network.Network, c network.Conn) {
+			r.sources.forget(c)
+			if len(n.Peers()) == 0 {
+				r.kickRejoin()
+			}
+		},
+	}
+}
