@@ -197,7 +197,7 @@ func (n *Node) claim(ctx context.Context, nm name.Name) (claimed, bool, error) {
 		return claimed{id: key.Service(), secret: key, registered: true, undo: func() {}}, true, nil
 	case answer.State == naming.Registered && answer.Record.Owner != n.account.Account():
 		// Somebody else's: a grant is what it takes.
-		rec, _, err := n.router.LookupService(ctx, answer.Record.Service)
+		rec, _, err := n.router.NewestService(ctx, answer.Record.Service)
 		if err == nil {
 			if _, ok := rec.Granted(n.ID()); ok {
 				return claimed{id: answer.Record.Service, registered: true, undo: func() {}}, false, nil
@@ -251,7 +251,7 @@ func (n *Node) publishService(ctx context.Context, srv *served) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if !srv.owned {
-		rec, raw, err := n.router.LookupService(ctx, srv.ID)
+		rec, raw, err := n.router.NewestService(ctx, srv.ID)
 		if err != nil {
 			srv.set("waiting: no record of the service found yet")
 			return
