@@ -272,11 +272,11 @@ func (r *Resolver) start(ctx context.Context, b backend) error {
 
 // noteLocked writes down how to undo, and tells the guardian, before it is needed.
 func (r *Resolver) noteLocked(st state) error {
+	st.Run = r.run
 	if st.Mode == Off || st.equal(r.state) {
 		r.state = st
 		return nil
 	}
-	st.Run = r.run
 	if err := st.write(r.cfg.StateDir); err != nil {
 		return err
 	}
