@@ -76,15 +76,11 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 		return nil, errors.New("cashier: no authority key")
 	}
 	cfg = cfg.withDefaults()
-	s, err := openStore(dir, cfg.fs, cfg.Logger)
+	s, h, err := openLedgerStore(dir, cfg)
 	if err != nil {
 		return nil, err
 	}
-	h, err := s.load(cfg.Network, cfg.Parameters)
-	if err == nil {
-		err = checkChain(s.db, h, cfg.CheckBlocks)
-	}
-	if err != nil {
+	if err := checkChain(s.db, h, cfg.CheckBlocks); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	l := &Ledger{

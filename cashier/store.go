@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -55,8 +56,78 @@ type reader interface {
 // rows are the state's rows in a database or snapshot.
 type rows struct{ r reader }
 
-func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
-	db, err := pebble.Open(dir, &pebble.Options{
+// The store is in a folder of this name in the ledger's, made under the other name.
+const (
+	storeDir    = "store"
+	storeDirNew = "store.new"
+)
+
+// openLedgerStore opens the store in dir and reads its head. A new store is made
+// beside its place, complete, and then renamed: a power cut while it is made
+// leaves what the next try sweeps away, not half a store.
+func openLedgerStore(dir string, cfg Config) (*store, head, error) {
+	fail := func(err error) (*store, head, error) { return nil, head{}, fmt.Errorf("open ledger %s: %w", dir, err) }
+	fs, path := cfg.fs, cfg.fs.PathJoin(dir, storeDir)
+	if _, err := fs.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := createStore(dir, path, cfg); err != nil {
+			return fail(err)
+		}
+	} else if err != nil {
+		return fail(err)
+	}
+	s, err := openStore(path, fs, cfg.Logger)
+	if err != nil {
+		return fail(err)
+	}
+	h, err := s.load(cfg.Network)
+	if err != nil {
+		return fail(errors.Join(err, s.close()))
+	}
+	return s, h, nil
+}
+
+func createStore(dir, path string, cfg Config) error {
+	fs, fresh := cfg.fs, cfg.fs.PathJoin(dir, storeDirNew)
+	if err := fs.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := makeDir(fs, dir); err != nil {
+		return err
+	}
+	s, err := openStore(fresh, fs, cfg.Logger)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.create(cfg.Network, cfg.Parameters), s.close(), syncDir(fs, fresh)); err != nil {
+		return err
+	}
+	if err := fs.Rename(fresh, path); err != nil {
+		return err
+	}
+	return syncDir(fs, dir)
+}
+
+// makeDir makes dir so that it survives a power cut.
+func makeDir(fs vfs.FS, dir string) error {
+	if _, err := fs.Stat(dir); err == nil {
+		return nil
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(fs, fs.PathDir(dir))
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func openStore(path string, fs vfs.FS, log *slog.Logger) (*store, error) {
+	db, err := pebble.Open(path, &pebble.Options{
 		FS:                 fs,
 		FormatMajorVersion: pebbleFormat,
 		// Names are few and small; an authority may be a gateway with little memory.
@@ -66,19 +137,16 @@ func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
 		Logger:       storeLogger{log},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open ledger %s: %w", dir, err)
+		return nil, err
 	}
 	return &store{db}, nil
 }
 
-// load reads the head, or makes an empty ledger where there is none.
-func (s *store) load(network identity.NetworkID, p Parameters) (head, error) {
+// load reads the head.
+func (s *store) load(network identity.NetworkID) (head, error) {
 	format, err := get(s.db, formatKey)
 	if err != nil {
 		return head{}, err
-	}
-	if format == nil {
-		return s.create(network, p)
 	}
 	if len(format) != 8 {
 		return head{}, fmt.Errorf("%w: format key of %d bytes", ErrCorrupt, len(format))
@@ -98,7 +166,8 @@ func (s *store) load(network identity.NetworkID, p Parameters) (head, error) {
 	return h, nil
 }
 
-func (s *store) create(network identity.NetworkID, p Parameters) (head, error) {
+// create writes an empty ledger.
+func (s *store) create(network identity.NetworkID, p Parameters) error {
 	changes, app := Genesis(network, p)
 	h := head{Network: network, AppHash: app}
 	b := s.db.NewBatch()
@@ -109,13 +178,10 @@ func (s *store) create(network identity.NetworkID, p Parameters) (head, error) {
 		setRows(b, changes),
 		b.Set(headKey, mustEncode(h), nil),
 	)
-	if err == nil {
-		err = s.commit(b)
-	}
 	if err != nil {
-		return head{}, fmt.Errorf("create ledger: %w", err)
+		return err
 	}
-	return h, nil
+	return s.commit(b)
 }
 
 // write stores a block, its changes and the new head: all of it or nothing, and on
