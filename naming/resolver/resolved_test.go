@@ -274,11 +274,12 @@ func TestResolvedCleared(t *testing.T) {
 	cfg := h.config(Resolved)
 	cfg.Bus, cfg.Interface = bus, "lo"
 	r := open(t, cfg)
-	running(t, r)
+	stop := running(t, r)
 	f.mu.Lock()
 	clear(f.servers)
 	f.mu.Unlock()
 	eventually(t, "set again", func() bool { return f.count("SetLinkDNS 1") >= 2 })
+	stop()
 	if err := Restore(r.state.encode(cfg.StateDir)); err != nil { // the guardian
 		t.Fatal(err)
 	}
