@@ -116,7 +116,6 @@ func (m *Machine) follow() {
 	c.settled = true
 	if m.now.Sub(p.validated) > freshNow {
 		m.suspect(false)
-		m.optimistic = true
 	}
 }
 
@@ -155,6 +154,9 @@ func (m *Machine) move(p *pair, generation uint32, resend bool) {
 	m.lostAt = time.Time{}
 	m.optimistic = false
 	m.awaiting = time.Time{}
+	if m.now.Sub(p.mtu.proved) > mtuCheckInterval {
+		p.mtu = mtuSearch{} // rather cut for a round trip than lose what is too large
+	}
 	m.emit(Use{Route: p.route, MTU: p.mtuNow(), Resend: resend})
 	p.mtu.begin(m.now)
 	p.asked = time.Time{}

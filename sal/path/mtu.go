@@ -41,6 +41,7 @@ type mtuSearch struct {
 	begun     bool
 	probes    [len(sizes4)]mtuProbe
 	due       time.Time // next round; zero if none
+	proved    time.Time // when the confirmed size, or a larger one, was last echoed
 	raises    int
 }
 
@@ -145,6 +146,9 @@ func (s *mtuSearch) echoed(now time.Time, nonce uint64, size int) (grown bool) {
 				s.checking = false
 				s.probes = [len(s.probes)]mtuProbe{}
 				s.due = now
+			}
+			if size >= s.confirmed {
+				s.proved = now
 			}
 			if size > s.confirmed {
 				s.confirmed = size
