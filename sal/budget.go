@@ -27,8 +27,12 @@ type budget struct {
 	held   int64 // at walked, plus what was reserved since
 }
 
-// walkInterval is how long the sum of a walk is believed.
-const walkInterval = 50 * time.Millisecond
+// walkInterval is how long the sum of a walk is believed, and rewalkInterval how
+// long when the answer would be no.
+const (
+	walkInterval   = 50 * time.Millisecond
+	rewalkInterval = 5 * time.Millisecond
+)
 
 // reserve asks for n bytes, to be given back by release.
 func (b *budget) reserve(n int64) bool {
@@ -37,7 +41,9 @@ func (b *budget) reserve(n int64) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if now := b.now(); b.walked.IsZero() || now.Sub(b.walked) >= walkInterval || now.Before(b.walked) {
+	now := b.now()
+	age := now.Sub(b.walked)
+	if age < 0 || age >= walkInterval || age >= rewalkInterval && b.held+n > b.limit {
 		b.held, b.walked = b.walk(), now
 	}
 	if b.held+n > b.limit {

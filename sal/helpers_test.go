@@ -118,3 +118,7 @@ func exchange(t testing.TB, c net.Conn) {
 	}
 	_ = c.SetDeadline(time.Time{})
 }
+
+func candidate(n *Node) record.Candidate {
+	return record.Candidate{Node: n.ID(), Locators: n.Locators(), Weight: 1}
+}

@@ -128,7 +128,7 @@ func (l *link) greet(m helloMessage) {
 	l.instance, l.known = m.Instance, true
 	l.mu.Unlock()
 	l.node.clock.observe(l.peer, time.Unix(0, m.Time), l.node.cfg.Clock(), l.quic.ConnectionStats().SmoothedRTT)
-	l.node.greeted(l)
+	l.node.endStale(l.peer, time.Now())
 }
 
 func readHello(r io.Reader) (helloMessage, error) {
@@ -210,14 +210,11 @@ func (l *link) revive() {
 	l.mu.Unlock()
 }
 
-// otherInstance reports whether the peer said another hello on newer than on l.
-func (l *link) otherInstance(newer *link) bool {
-	newer.mu.Lock()
-	instance := newer.instance
-	newer.mu.Unlock()
+// helloInstance returns which life of the peer the link belongs to, once it said.
+func (l *link) helloInstance() (instance [16]byte, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.known && l.instance != instance
+	return l.instance, l.known
 }
 
 // usable reports whether new sessions may be opened on the link.
@@ -276,7 +273,8 @@ func (l *link) open(ctx context.Context, r *request, early bool) (*session, erro
 	if err != nil {
 		s.str = deadStream{}
 		s.release()
-		if errors.Is(err, quic.StreamLimitReachedError{}) {
+		var limit *quic.StreamLimitReachedError
+		if errors.As(err, &limit) {
 			return nil, ErrOverCapacity
 		}
 		return nil, l.lostError(err)
@@ -291,8 +289,8 @@ func (l *link) open(ctx context.Context, r *request, early bool) (*session, erro
 	}
 	if err := s.awaitUntil(ctx); err != nil {
 		s.abort(codeCancelled)
-		if l.ctx.Err() != nil {
-			err = l.lostError(context.Cause(l.ctx))
+		if err == ErrLost {
+			err = errLinkGone
 		}
 		return nil, err
 	}

@@ -154,22 +154,34 @@ func (n *Node) dropLink(l *link) {
 	n.settleLocked(l.peer, p)
 }
 
-// greeted is called when a link's peer said hello. Links of an earlier life of the
-// peer are dead, and need not wait for a stateless reset.
-func (n *Node) greeted(l *link) {
+// helloLife is how long a peer has for its hello before a link without one counts
+// as older than any link that has one.
+const helloLife = 3 * time.Second
+
+// endStale closes the links of earlier lives of a peer, which need not wait for a
+// stateless reset: a newer link's hello named another instance.
+func (n *Node) endStale(id identity.NodeID, now time.Time) {
 	n.mu.Lock()
 	var stale []*link
-	if p := n.peers[l.peer]; p != nil {
-		for _, x := range p.links {
-			if x != l && x.opened.Before(l.opened) && x.otherInstance(l) {
-				stale = append(stale, x)
+	if p := n.peers[id]; p != nil {
+		var instance [16]byte
+		var since time.Time // of the newest link that said hello
+		for _, l := range p.links {
+			if i, known := l.helloInstance(); known && l.opened.After(since) {
+				instance, since = i, l.opened
+			}
+		}
+		for _, l := range p.links {
+			i, known := l.helloInstance()
+			if l.opened.Before(since) && (known && i != instance || !known && now.Sub(l.opened) > helloLife) {
+				stale = append(stale, l)
 			}
 		}
 	}
 	n.mu.Unlock()
-	for _, x := range stale {
+	for _, l := range stale {
 		n.counters.restarts.Add(1)
-		x.close(closeRestarted) // dropLink then revives l if it was retired
+		l.close(closeRestarted) // dropLink then revives the newer one if it was retired
 	}
 }
 
@@ -371,12 +383,19 @@ func (n *Node) janitor() {
 				l.expire(now)
 			}
 			n.mu.Lock()
+			var several []identity.NodeID
 			for id, p := range n.peers {
+				if len(p.links) > 1 {
+					several = append(several, id)
+				}
 				if len(p.links) == 0 && p.dial == nil && now.After(p.suspect) {
 					delete(n.peers, id)
 				}
 			}
 			n.mu.Unlock()
+			for _, id := range several {
+				n.endStale(id, now)
+			}
 		}
 	}
 }
