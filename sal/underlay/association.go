@@ -66,10 +66,11 @@ type Association struct {
 	binding  bool
 
 	// Guarded by table.mu.
-	cids   []uint64
-	proved []netip.AddrPort
-	index  uint64
-	gone   bool
+	cids    []uint64 // learnt, oldest first
+	guessed []uint64 // of a client: those of cids told only by their address
+	proved  []netip.AddrPort
+	index   uint64
+	gone    bool
 
 	engineState
 }

@@ -63,6 +63,12 @@ func (r *receiver) dispatch(b []byte) (data []byte, up *net.UDPAddr, stranger bo
 		}
 	}
 	a.received(len(b), &r.arrival)
+	if a.client {
+		// A client of quic-go does not look at the address. Should the ID belong to
+		// a connection the peer dialled at the same time, and which is not accepted
+		// yet, then this is the address it has.
+		return b, a.route.Load().up, false
+	}
 	up = a.up.Load()
 	return b, up, up != a.addr
 }

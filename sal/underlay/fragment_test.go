@@ -26,9 +26,9 @@ func TestFragmentGolden(t *testing.T) {
 	got := cutAll([]byte{0x40, 1, 2, 3, 4}, fragmentHeader+3, 0xa1b2c3d4)
 	want := [][]byte{
 		{
-			0x02,                   // type
-			0x01,                   // index 0, count 2
-			0x00, 0x05,             // total
+			0x02,       // type
+			0x01,       // index 0, count 2
+			0x00, 0x05, // total
 			0xa1, 0xb2, 0xc3, 0xd4, // id
 			0x40, 1, 2, // piece
 		},

@@ -42,6 +42,7 @@ type watcher struct {
 	ignore   func(string) bool
 	loopback bool
 	v6       bool
+	only     netip.Addr                     // the one address the socket is bound to; zero: all
 	changed  func(l *hostLinks, again bool) // called from run
 	metrics  *counters
 
@@ -250,6 +251,9 @@ func (w *watcher) readOnce() (*hostLinks, error) {
 			continue
 		}
 		ip, _ := netip.AddrFromSlice(a.IP)
+		if w.only.IsValid() && w.only != ip.Unmap() {
+			continue
+		}
 		l.links = append(l.links, path.Link{Local: ip.Unmap(), Interface: a.LinkIndex})
 	}
 	// Interfaces with a default route come first, in its order of preference.

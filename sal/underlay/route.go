@@ -2,6 +2,7 @@ package underlay
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"unsafe"
@@ -35,6 +36,7 @@ type route struct {
 	name   unix.RawSockaddrInet6 // or, on an IPv4 socket, a RawSockaddrInet4
 	length uint32                // of name
 	pin    []byte
+	up     *net.UDPAddr // the remote as a stranger's address
 
 	limit atomic.Int32 // largest UDP payload that goes whole
 	noGSO atomic.Bool  // the device cannot segment (EIO)
@@ -44,7 +46,7 @@ type route struct {
 func (s *Socket) newRoute(p path.Route, mtu int) *route {
 	p.Local = p.Local.Unmap().WithZone("")
 	p.Remote = netip.AddrPortFrom(p.Remote.Addr().Unmap(), p.Remote.Port())
-	r := &route{path: p, v4: p.Remote.Addr().Is4()}
+	r := &route{path: p, v4: p.Remote.Addr().Is4(), up: strangerAddr(p.Remote)}
 	if p.Local.IsValid() && p.Local.Is4() != r.v4 {
 		p.Local = netip.Addr{}
 	}

@@ -59,6 +59,9 @@ func (o *outgoing) gather(n int, b []byte) int {
 // with segment > 0, as many of that size. It waits while the socket's buffer is
 // full: that is the back-pressure QUIC's sender expects. EBADF means closed.
 func (s *Socket) send(o *outgoing, r *route, from, to, segment int, ecn byte) unix.Errno {
+	if !r.v4 && !s.v6 {
+		return unix.EAFNOSUPPORT
+	}
 	oob := append(o.oob[:0], r.pin...)
 	if ecn != 0 {
 		oob = appendECN(oob, r.v4, ecn)

@@ -111,8 +111,12 @@ func Open(cfg Config) (*Socket, error) {
 		return nil, errors.Join(fmt.Errorf("underlay: open UDP socket: %w", err), conn.Close())
 	}
 	s.receiver = newReceiver(s)
+	only := cfg.Listen.Addr().Unmap()
+	if only.IsUnspecified() {
+		only = netip.Addr{}
+	}
 	s.watch = &watcher{
-		ignore: cfg.IgnoreInterface, loopback: cfg.AllowLoopback, v6: v6,
+		only: only, ignore: cfg.IgnoreInterface, loopback: cfg.AllowLoopback, v6: v6,
 		changed: s.linksChanged, metrics: &s.metrics,
 	}
 	if err := s.watch.open(); err != nil {
@@ -173,11 +177,7 @@ func (s *Socket) ConnectionIDGenerator() quic.ConnectionIDGenerator { return s.i
 // configuration, then the usable ones of its interfaces with the socket's port.
 func (s *Socket) Locators() []netip.AddrPort {
 	out := slices.Clone(s.cfg.Advertise)
-	fixed := s.cfg.Listen.Addr().Unmap()
 	for _, l := range s.links.Load().links {
-		if fixed.IsValid() && !fixed.IsUnspecified() && fixed != l.Local || !s.v6 && l.Local.Is6() {
-			continue
-		}
 		if a := netip.AddrPortFrom(l.Local, s.port); !slices.Contains(out, a) {
 			out = append(out, a)
 		}

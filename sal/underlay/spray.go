@@ -17,14 +17,14 @@ import (
 // When no address answers, the datagrams are sent cut as well, in case the path
 // does not carry them whole, and then from every local address.
 type spray struct {
-	mu      sync.Mutex // guards all below; never held across a send
-	routes  []*route   // one per locator
-	cut     []*route   // the same, with a cautious limit
-	others  []*route   // the same, from each local address
-	active  int        // of routes
-	step    int        // staggers since the first datagram; 0: none sent yet
-	ended   bool
-	nextDue int64
+	mu     sync.Mutex       // guards all below; never held across a send
+	tried  []netip.AddrPort // who may answer
+	routes []*route         // one per locator
+	cut    []*route         // the same, with a cautious limit
+	others []*route         // the same, from each local address
+	active int              // of routes
+	step   int              // staggers since the first datagram; 0: none sent yet
+	ended  bool
 }
 
 const (
@@ -47,6 +47,7 @@ func (p *spray) replace(s *Socket, locators []netip.AddrPort) {
 			slices.ContainsFunc(p.routes, func(r *route) bool { return r.path.Remote == l }) {
 			continue
 		}
+		p.tried = append(p.tried, l)
 		p.routes = append(p.routes, s.newRoute(path.Route{Remote: l}, unknownMTU))
 		cut := s.newRoute(path.Route{Remote: l}, unknownMTU)
 		cut.limit.Store(min(cut.limit.Load(), cut.cautious()))
@@ -104,14 +105,29 @@ func (p *spray) advance(s *Socket) (to []*route, more bool) {
 	return slices.Clone(to), p.step < sprayEnd
 }
 
-// end stops the spraying and reports whether cut datagrams had been sent.
-func (p *spray) end() (wasCut bool) {
+// answered stops the spraying if an address is one that was asked, and reports
+// whether cut datagrams had been sent.
+func (p *spray) answered(from netip.AddrPort) (wasCut, asked bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended = true
+	if !slices.Contains(p.tried, from) {
+		return false, false
+	}
 	wasCut = p.active > 0 && p.step >= p.active+cutAfter
+	p.endLocked()
+	return wasCut, true
+}
+
+// end stops the spraying.
+func (p *spray) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endLocked()
+}
+
+func (p *spray) endLocked() {
+	p.ended = true
 	p.routes, p.cut, p.others = nil, nil, nil
-	return wasCut
 }
 
 // writeSpray sends a datagram of the handshake, before any answer.
@@ -154,8 +170,11 @@ func (a *Association) answeredBy(at *arrival, joined bool) bool {
 	if r := a.route.Load(); r != nil {
 		return r.path.Remote == at.from
 	}
+	wasCut, asked := a.spray.answered(at.from)
+	if !asked {
+		return false
+	}
 	r := a.s.newRoute(path.Route{Link: at.link, Remote: at.from}, unknownMTU)
-	wasCut := a.spray.end()
 	if joined || wasCut {
 		a.cut.Store(true)
 		r.limit.Store(min(r.limit.Load(), r.cautious()))

@@ -101,7 +101,7 @@ func (t *table) removeLocked(a *Association) {
 			delete(t.byCID, cid)
 		}
 	}
-	a.cids = nil
+	a.cids, a.guessed = nil, nil
 	for _, remote := range a.proved {
 		t.unlinkLocked(a, remote)
 	}
@@ -216,6 +216,12 @@ func (t *table) attribute(cid uint64, remote netip.AddrPort) *Association {
 	}
 	if found != nil {
 		t.learnLocked(cid, found)
+		if found.client {
+			found.guessed = append(found.guessed, cid)
+			if len(found.guessed) > maxCIDs {
+				found.guessed = slices.Delete(found.guessed, 0, 1)
+			}
+		}
 	}
 	return found
 }
@@ -233,6 +239,16 @@ func (t *table) meet(cid uint64, a *Association) *Association {
 	}
 	t.pending = append(t.pending, a)
 	t.learnLocked(cid, a)
+	// What was taken for a dialled association's may have been this one's.
+	for _, other := range t.byRemote[a.remote] {
+		for _, guess := range other.guessed {
+			if t.byCID[guess] == other {
+				delete(t.byCID, guess)
+			}
+		}
+		other.guessed = nil
+	}
+	t.generation.Add(1)
 	t.proveLocked(a, a.remote)
 	return a
 }
