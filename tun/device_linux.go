@@ -22,8 +22,9 @@ import (
 const mtu = 65535
 
 // queueLength is how many packets the kernel keeps for us. Its default of 500 loses
-// SYNs when some thousand connections begin at once.
-const queueLength = 2000
+// SYNs when some thousand connections begin at once. What waits is charged to the
+// senders' socket buffers, so a long queue costs no more memory than they may use.
+const queueLength = 10000
 
 // addrGenNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
 const addrGenNone = 1
@@ -233,7 +234,8 @@ func checkConflicts(prefix netip.Prefix) error {
 }
 
 // listen opens the listener that turned flows arrive at. It hears only what comes in
-// by the device, which is what this process wrote into it.
+// by the device, which is what this process wrote into it, and what programs of this
+// host send to it; the accept loop resets the latter.
 func (d *device) listen(ctx context.Context, own netip.Addr) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
 		// The peer is this host's kernel, which says when it goes away; a probe is needed

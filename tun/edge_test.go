@@ -480,6 +480,9 @@ func TestManyFlows(t *testing.T) {
 	}
 	close(goOn)
 	wg.Wait()
+	if t.Failed() {
+		t.Logf("%+v", e.Metrics())
+	}
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		n, _ := e.tcp.size()

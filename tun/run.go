@@ -105,8 +105,8 @@ func (e *Edge) readLoop(q *os.File) error {
 	}
 }
 
-// acceptLoop hands what the listener accepts to the flows. Nobody else can connect: the
-// listener hears only the device, into which only we write.
+// acceptLoop hands what the listener accepts to the flows, and resets what belongs to
+// none.
 func (e *Edge) acceptLoop(f *family) {
 	for {
 		c, err := f.listener.AcceptTCP()

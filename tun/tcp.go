@@ -10,8 +10,9 @@ import (
 )
 
 // acceptPatience bounds how long the kernel's handshake may take after a SYN was passed
-// to our listener.
-const acceptPatience = 20 * time.Second
+// to our listener: longer than the kernel sends its SYN-ACK again (63 s), since the
+// application may count itself connected already.
+const acceptPatience = 75 * time.Second
 
 // tcp handles a TCP packet to one of our ranges: from an application to a virtual
 // address, or from our listener to a made-up peer.
