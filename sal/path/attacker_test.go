@@ -104,5 +104,9 @@ func (e *simAttacker) rage() {
 		return
 	}
 	e.strike()
-	e.sim.after(e.sim.between(0, 100*time.Millisecond), e.rage)
+	pause := e.sim.between(0, 100*time.Millisecond)
+	if e.sim.net.blackout {
+		pause *= 10
+	}
+	e.sim.after(pause, e.rage)
 }

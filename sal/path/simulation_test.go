@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -157,9 +158,9 @@ func simulate(seed uint64, without guards, trace func(string, ...any)) error {
 		h.busy = true
 	}
 	s.net.loss, s.net.reorder, s.net.duplicate = 0, 0, 0
-	s.run(30 * time.Second)
+	s.run(25 * time.Second)
 	moves := s.hosts[0].moves + s.hosts[1].moves
-	s.run(20 * time.Second)
+	s.run(15 * time.Second)
 	if s.fault != nil {
 		return s.fault
 	}
@@ -167,7 +168,7 @@ func simulate(seed uint64, without guards, trace func(string, ...any)) error {
 		return fmt.Errorf("in the end: %s", why)
 	}
 	if more := s.hosts[0].moves + s.hosts[1].moves - moves; more > 2 {
-		return fmt.Errorf("in the end: %d moves in 20 s of peace", more)
+		return fmt.Errorf("in the end: %d moves in 15 s of peace", more)
 	}
 	return nil
 }
@@ -225,6 +226,7 @@ func TestSimulation(t *testing.T) {
 		}
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // most of it is garbage at once
 	var next, failures atomic.Int64
 	var wg sync.WaitGroup
 	count := int64(seedCount())

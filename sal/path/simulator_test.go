@@ -507,10 +507,10 @@ func (h *simHost) noteSoon() {
 	}
 }
 
-// scheduleData models QUIC: a packet every 40 ms while busy, less and less often
+// scheduleData models QUIC: a packet every 80 ms while busy, less and less often
 // while nothing comes back.
 func (h *simHost) scheduleData() {
-	if h.dataInterval = min(max(h.dataInterval*5/4, 40*time.Millisecond), 5*time.Second); !h.busy {
+	if h.dataInterval = min(max(h.dataInterval*5/4, 80*time.Millisecond), 5*time.Second); !h.busy {
 		h.dataInterval = time.Second
 	}
 	h.sim.after(h.dataInterval, func() {
