@@ -130,3 +130,49 @@ func BenchmarkConnect(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRequests sends 100-byte requests for 200-byte answers on 16 connections.
+func BenchmarkRequests(b *testing.B) {
+	for _, queues := range []int{1, 2} {
+		b.Run(fmt.Sprintf("queues=%d", queues), func(b *testing.B) {
+			o := &tuntest.Overlay{Opaque: true}
+			e := openEdge(b, o, func(c *Config) { c.Queues = queues })
+			s := testService(1)
+			o.Serve(s, "tcp", 80, listen(b, func(c *net.TCPConn) {
+				request, answer := make([]byte, 100), make([]byte, 200)
+				for {
+					if _, err := io.ReadFull(c, request); err != nil {
+						return
+					}
+					if _, err := c.Write(answer); err != nil {
+						return
+					}
+				}
+			}))
+			a, _, err := e.Assign(b.Context(), s)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetParallelism(8)
+			b.RunParallel(func(pb *testing.PB) {
+				c, err := net.Dial("tcp", netip.AddrPortFrom(a, 80).String())
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				defer c.Close()
+				request, answer := make([]byte, 100), make([]byte, 200)
+				for pb.Next() {
+					if _, err := c.Write(request); err != nil {
+						b.Error(err)
+						return
+					}
+					if _, err := io.ReadFull(c, answer); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}

@@ -169,7 +169,9 @@ func checkHost(cfg Config) error {
 	if !mayCreate() {
 		errs = append(errs, explainOpen(cfg.Name, syscall.EPERM))
 	}
-	errs = append(errs, checkName(cfg.Name), checkConflicts(cfg.Pool), checkConflicts(address.Prefix(cfg.Network)))
+	// Routes on a device of the wanted name go with it: the name is the fault to report.
+	errs = append(errs, checkName(cfg.Name),
+		checkConflicts(cfg.Pool, cfg.Name), checkConflicts(address.Prefix(cfg.Network), cfg.Name))
 	return errors.Join(errs...)
 }
 
@@ -199,7 +201,7 @@ func checkName(name string) error {
 // checkConflicts looks for routes and addresses of this host that overlap the range.
 // A route to everything, or to a quarter of it as VPNs set, is no conflict: ours is
 // more specific.
-func checkConflicts(prefix netip.Prefix) error {
+func checkConflicts(prefix netip.Prefix, except string) error {
 	family := netlink.FAMILY_V4
 	if prefix.Addr().Is6() {
 		family = netlink.FAMILY_V6
@@ -218,6 +220,9 @@ func checkConflicts(prefix netip.Prefix) error {
 			}
 			name := "no device"
 			if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
+				if link.Attrs().Name == except {
+					return true
+				}
 				name = "device " + link.Attrs().Name
 			}
 			conflict = fmt.Errorf("%w: %s overlaps the route to %s on %s (table %d); choose another pool, as 198.19.128.0/17",
