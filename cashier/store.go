@@ -79,6 +79,7 @@ func openLedgerStore(dir string, cfg Config) (*store, head, error) {
 	if err != nil {
 		return fail(err)
 	}
+	// A store without its format key is damaged, not new: it was made complete.
 	h, err := s.load(cfg.Network)
 	if err != nil {
 		return fail(errors.Join(err, s.close()))
@@ -118,17 +119,9 @@ func makeDir(fs vfs.FS, dir string) error {
 	return syncDir(fs, fs.PathDir(dir))
 }
 
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func openStore(path string, fs vfs.FS, log *slog.Logger) (*store, error) {
 	db, err := pebble.Open(path, &pebble.Options{
-		FS:                 fs,
+		FS:                 orderedFS{fs},
 		FormatMajorVersion: pebbleFormat,
 		// Names are few and small; an authority may be a gateway with little memory.
 		MemTableSize: 4 << 20,
