@@ -13,7 +13,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"scn.alt/scn/naming/message"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/naming/upstream"
 	"scn.alt/scn/routing/identity"
@@ -133,6 +132,18 @@ func (s *fakeServices) Lookup(_ context.Context, id identity.ServiceID) (Service
 		return Service{}, err
 	}
 	return Service{Ports: s.ports[id], Providers: make([]record.Candidate, 2), Sequence: 3}, nil
+}
+
+func (s *fakeServices) set(id identity.ServiceID, ports ...record.Port) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ports[id] = ports
+}
+
+func (s *fakeServices) setFail(id identity.ServiceID, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail[id] = err
 }
 
 // fakeUpstream is a real DNS server that counts what it is asked.
@@ -298,4 +309,3 @@ func ede(m *dns.Msg) string {
 }
 
 var _ Upstream = (*upstream.Forwarder)(nil)
-var _ = message.MaxSize

@@ -35,12 +35,12 @@ func TestRecords(t *testing.T) {
 	})
 	chat := identity.ServiceID{10, 1, 2}
 	r.registry.set("chat", chat)
-	r.services.ports[chat] = []record.Port{
-		{Number: 22, Protocol: record.TCP}, {Number: 443, Protocol: record.TCP}, {Number: 443, Protocol: record.UDP}, {Number: 8443, Protocol: record.TCP},
-	}
+	r.services.set(chat,
+		record.Port{Number: 22, Protocol: record.TCP}, record.Port{Number: 443, Protocol: record.TCP},
+		record.Port{Number: 443, Protocol: record.UDP}, record.Port{Number: 8443, Protocol: record.TCP})
 	plain := identity.ServiceID{11, 1, 2}
 	r.registry.set("plain", plain)
-	r.services.ports[plain] = []record.Port{{Number: 80, Protocol: record.TCP}}
+	r.services.set(plain, record.Port{Number: 80, Protocol: record.TCP})
 	soa := func(zone string) string {
 		return "authority " + zone + ". 5 IN SOA ns.scn.alt. hostmaster.scn.alt. SERIAL 3600 600 86400 5"
 	}

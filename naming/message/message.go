@@ -443,12 +443,29 @@ func (f Forwarded) AppendTo(b, query []byte, q Query) []byte {
 	}
 	binary.BigEndian.PutUint16(b[start+2:], flags|uint16(rcode&rcodeMask))
 	copy(b[start+HeaderSize:start+q.End], query[HeaderSize:q.End])
+	recase(b[start:], q)
 	if q.EDNS {
 		additional := binary.BigEndian.Uint16(b[start+10:])
 		binary.BigEndian.PutUint16(b[start+10:], additional+1)
 		b = appendOPT(b, rcode, q.DO, Error{}, f.Errors)
 	}
 	return b
+}
+
+// recase gives records of the question's name its case, where a server wrote the
+// name out instead of pointing at the question.
+func recase(b []byte, q Query) {
+	records := int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:])) + int(binary.BigEndian.Uint16(b[10:]))
+	for off := q.End; records > 0; records-- {
+		fixed, err := skipName(b, off)
+		if err != nil || len(b) < fixed+10 {
+			return
+		}
+		if owner := b[off:fixed]; EqualNames(owner, q.Name) {
+			copy(owner, q.Name)
+		}
+		off = fixed + 10 + int(binary.BigEndian.Uint16(b[fixed+8:]))
+	}
 }
 
 // Truncate cuts a whole response to the question and its OPT record when it is
