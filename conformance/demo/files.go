@@ -16,7 +16,14 @@ import (
 // serveFiles is the argument that makes this program the file server.
 const serveFiles = "serve-files"
 
-// runFileServer serves a directory until it is killed.
+// A piece is sent every so often, so that a download lasts through the whole
+// story, and a pause of it is seen at once.
+const (
+	rate  = 5 << 20 // bytes per second
+	piece = 32 << 10
+)
+
+// runFileServer serves a directory, at a limited rate, until it is killed.
 func runFileServer(dir, address string) error {
 	files := http.FileServer(http.Dir(dir))
 	server := &http.Server{
@@ -24,10 +31,35 @@ func runFileServer(dir, address string) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Printf("         file server: %s %s for %s\n", r.Method, r.URL.Path, r.Host)
-			files.ServeHTTP(w, r)
+			files.ServeHTTP(&limited{ResponseWriter: w, next: time.Now()}, r)
 		}),
 	}
 	return server.ListenAndServe()
+}
+
+// limited sends what is written to it piece by piece. What an outage held up is
+// not made up for.
+type limited struct {
+	http.ResponseWriter
+	next time.Time // when the next piece is due
+}
+
+// Write implements io.Writer.
+func (l *limited) Write(b []byte) (sent int, err error) {
+	for len(b) > 0 && err == nil {
+		if now := time.Now(); now.After(l.next.Add(time.Second)) {
+			l.next = now
+		}
+		time.Sleep(time.Until(l.next))
+		var n int
+		n, err = l.ResponseWriter.Write(b[:min(piece, len(b))])
+		l.next = l.next.Add(time.Duration(n) * time.Second / rate)
+		sent, b = sent+n, b[n:]
+		if err == nil {
+			err = http.NewResponseController(l.ResponseWriter).Flush()
+		}
+	}
+	return sent, err
 }
 
 // makeFile writes a file of random bytes and returns its SHA-256.

@@ -34,7 +34,7 @@ func (s *stage) play(ctx context.Context, sum string, size int64) error {
 	}
 	defer echo.Close()
 	url := "http://files.top/" + fileName
-	s.say("client: curl %s, %d MB, at most %d MiB/s; beside it a UDP echo every %v", url, size/1_000_000, rate>>20, overlay.Interval)
+	s.say("client: curl %s, %d MB at %d MiB/s; beside it a UDP echo every %v", url, size/1_000_000, rate>>20, overlay.Interval)
 	transfer, err := s.download(ctx, url)
 	if err != nil {
 		return err

@@ -13,12 +13,8 @@ import (
 	"scn.alt/scn/conformance/overlay"
 )
 
-// fileName is what is downloaded, and rate how fast, so that it lasts through
-// the whole story.
-const (
-	fileName = "film.bin"
-	rate     = 5 << 20 // bytes per second, by curl's --limit-rate
-)
+// fileName is what is downloaded.
+const fileName = "film.bin"
 
 // The networks of the story, by their number in 10.N.0.0/24.
 const (

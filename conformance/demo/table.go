@@ -17,7 +17,7 @@ func (s *stage) table(ctx context.Context, events []event) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", e.name, e.where, gap(e.silence, e.heard), gap(e.stall, true))
 	}
 	_ = w.Flush()
-	fmt.Println("(from the moment the new address, or the network, was usable; curl itself pauses to keep its rate)")
+	fmt.Println("(from the moment the new address, or the network, was usable)")
 	status, err := s.client.node.Status(ctx)
 	if err != nil {
 		fmt.Println("scn status:", err)

@@ -30,7 +30,7 @@ func (s *stage) download(ctx context.Context, url string) (*transfer, error) {
 		return nil, err
 	}
 	cmd := s.client.host.Command(ctx, "curl", "--silent", "--show-error", "--fail", "--no-buffer",
-		"--limit-rate", "5M", "--connect-timeout", "20", url)
+		"--connect-timeout", "20", url)
 	cmd.Stdout, cmd.Stderr = in, os.Stderr
 	err = cmd.Start()
 	_ = in.Close()
