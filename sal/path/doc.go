@@ -30,10 +30,12 @@
 //     told from.
 //   - [UnknownAddress] for a QUIC packet that names the association by a
 //     connection ID but came from an address that is not [Validated].
-//   - [LinksChanged] with the whole list of usable local addresses, [Advertised]
-//     with the addresses to tell the peer, [RemotesChanged] with a record's
-//     addresses when [Resolve] was answered, [Resumed] after suspend or whenever
-//     the network may have changed, [SendFailed] and [TooBig] from the socket.
+//   - [Advertised] with the addresses to tell the peer and then [LinksChanged] with
+//     the whole list of usable local ones, in this order, so that the first
+//     messages of a move carry what is new; [RemotesChanged] with a record's
+//     addresses when [Resolve] was answered; [Resumed] after suspend or whenever
+//     the network may have changed; [SendFailed] and [TooBig] from the socket,
+//     [SendFailed] for data too.
 //
 // What the shell does with actions is written at each of them.
 //

@@ -100,7 +100,7 @@ func New(cfg Config) (*Machine, error) {
 	}
 	first := cfg.First.normal()
 	m.links = normalLinks(cfg.Links)
-	if !slices.Contains(m.links, first.Link) {
+	if first = m.localize(first); !slices.Contains(m.links, first.Link) {
 		m.links = append([]Link{first.Link}, m.links...)
 	}
 	m.resolved = normalRemotes(cfg.Remotes, maxRemotes)

@@ -40,12 +40,6 @@ func calmLink(h *simHost, l *simLink, delay time.Duration) {
 	h.ever[l.external] = true
 }
 
-// replace gives h a new address in place of all it had.
-func replace(h *simHost, delay time.Duration) {
-	h.links = nil
-	calmLink(h, h.addLink(false), delay)
-}
-
 // until runs until ok, and returns how long that took.
 func until(t *testing.T, s *simulator, most time.Duration, ok func() bool) time.Duration {
 	t.Helper()
@@ -81,7 +75,7 @@ func TestMoveGap(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s, _, _ := calm(t, tc.delay)
 			for _, i := range tc.move {
-				replace(s.hosts[i], tc.delay)
+				replaceLinks(s.hosts[i], tc.delay)
 			}
 			for _, i := range tc.move {
 				s.hosts[i].announce()
@@ -171,7 +165,7 @@ func TestBlackoutEndsWithBothMoved(t *testing.T) {
 		t.Fatal("gave up")
 	}
 	for _, h := range s.hosts {
-		replace(h, 10*time.Millisecond)
+		replaceLinks(h, 10*time.Millisecond)
 		h.announce()
 	}
 	if gap := until(t, s, 20*time.Second, agreed(s)); gap > time.Second {
@@ -236,7 +230,7 @@ func TestKeepAlive(t *testing.T) {
 func TestPathMTU(t *testing.T) {
 	for _, mtu := range []int{1124, 1280, 1400, 1428, 1500} {
 		s, a, b := calm(t, 10*time.Millisecond)
-		replace(a, 10*time.Millisecond)
+		replaceLinks(a, 10*time.Millisecond)
 		a.links[0].mtu = mtu
 		a.announce()
 		until(t, s, time.Second, agreed(s))

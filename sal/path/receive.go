@@ -33,6 +33,9 @@ func (m *Machine) onReceived(route Route, datagram []byte) {
 	}
 	if p.address != nil {
 		p.address.received(m.now, len(datagram))
+		if !p.address.isProved(m.now) {
+			p.attempts = 0 // what came pays for asking again soon
+		}
 	}
 	if msg.state.seen <= m.ownSeq {
 		m.ownSeen = max(m.ownSeen, msg.state.seen)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -246,22 +248,96 @@ func TestSimulation(t *testing.T) {
 // TestSimulationNeedsGuards takes each protection out in turn: the simulator must
 // notice, or it would prove nothing.
 func TestSimulationNeedsGuards(t *testing.T) {
-	for name, without := range map[string]guards{
-		"replay window": {replayWindow: true},
-		"challenge":     {challenge: true},
-		"budget":        {budget: true},
-		"tie-break":     {tieBreak: true},
+	for _, tc := range []struct {
+		name    string
+		without guards
+		fault   string // what must be noticed
+	}{
+		{"replay window", guards{replayWindow: true}, "accepted a replay"},
+		{"challenge", guards{challenge: true}, "validated"},
+		{"budget", guards{budget: true}, "from which nothing came"},
+		{"tie-break", guards{tieBreak: true}, "a uses"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			const most = 500
+			noticed := ""
 			for seed := range uint64(most) {
-				if err := simulate(seed, without, nil); err != nil {
-					t.Logf("noticed by seed %d: %v", seed, err)
+				err := simulate(seed, tc.without, nil)
+				if err == nil {
+					continue
+				}
+				noticed = fmt.Sprintf("seed %d: %v", seed, err)
+				if strings.Contains(err.Error(), tc.fault) {
+					t.Logf("noticed by %s", noticed)
 					return
 				}
 			}
-			t.Errorf("%d seeds pass without the %s", most, name)
+			t.Errorf("%d seeds pass without the %s, or fail otherwise: %s", most, tc.name, noticed)
 		})
 	}
+}
+
+// TestGapDistribution moves hosts over paths of many round trips and losses, and
+// shows how long data had nowhere to go.
+func TestGapDistribution(t *testing.T) {
+	runs := 200
+	if testing.Short() || raceEnabled {
+		runs = 40
+	}
+	for _, tc := range []struct {
+		name  string
+		delay time.Duration // one way
+		loss  float64
+		move  []int
+		most  time.Duration // the median may be
+	}{
+		{"client", 0, 0, []int{0}, 50 * time.Millisecond},
+		{"provider", 0, 0, []int{1}, 50 * time.Millisecond},
+		{"both", 0, 0, []int{0, 1}, time.Second},
+		{"client, 10 ms, loss 10 %", 10 * time.Millisecond, 0.1, []int{0}, 70 * time.Millisecond},
+		{"provider, 10 ms, loss 10 %", 10 * time.Millisecond, 0.1, []int{1}, 70 * time.Millisecond},
+		{"both, 10 ms, loss 10 %", 10 * time.Millisecond, 0.1, []int{0, 1}, time.Second},
+		{"client, 10 ms, loss 30 %", 10 * time.Millisecond, 0.3, []int{0}, 150 * time.Millisecond},
+		{"both, 10 ms, loss 30 %", 10 * time.Millisecond, 0.3, []int{0, 1}, 2 * time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var gaps []time.Duration
+			for seed := range uint64(runs) {
+				s := newSimulator(seed, guards{})
+				for _, h := range s.hosts {
+					h.busy = true
+					replaceLinks(h, tc.delay)
+					h.announce()
+				}
+				s.run(5 * time.Second)
+				s.net.loss = tc.loss
+				for _, i := range tc.move {
+					replaceLinks(s.hosts[i], tc.delay)
+				}
+				for _, i := range tc.move {
+					s.hosts[i].announce()
+				}
+				start := s.now
+				for ok := false; !ok && s.now.Sub(start) < time.Minute; ok, _ = s.mirrored(false) {
+					s.run(time.Millisecond)
+				}
+				if s.fault != nil {
+					t.Fatalf("seed %d: %v", seed, s.fault)
+				}
+				gaps = append(gaps, s.now.Sub(start))
+			}
+			slices.Sort(gaps)
+			t.Logf("median %v, p90 %v, most %v", gaps[len(gaps)/2], gaps[len(gaps)*9/10], gaps[len(gaps)-1])
+			if gaps[len(gaps)/2] > tc.most {
+				t.Errorf("median %v, want at most %v", gaps[len(gaps)/2], tc.most)
+			}
+		})
+	}
+}
+
+// replaceLinks gives h one plain link with a new address.
+func replaceLinks(h *simHost, delay time.Duration) {
+	h.links = nil
+	calmLink(h, h.addLink(false), delay)
 }
