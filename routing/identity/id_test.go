@@ -183,6 +183,17 @@ func FuzzParseNodeID(f *testing.F) {
 	f.Add(strings.Repeat("a", 50) + "\u212a\u212a")
 	f.Add(strings.Repeat("a", 40) + strings.Repeat("\n", 16))
 	f.Fuzz(func(t *testing.T, s string) {
+		for _, id := range []interface {
+			textenc.TextMarshaler
+			textenc.TextUnmarshaler
+		}{new(NodeID), new(ServiceID), new(AccountID), new(NetworkID)} {
+			if id.UnmarshalText([]byte(s)) != nil {
+				continue
+			}
+			if text, err := id.MarshalText(); err != nil || !strings.EqualFold(string(text), s) {
+				t.Errorf("%q was read as %q, %v", s, text, err)
+			}
+		}
 		for _, parse := range []func(string) (string, error){
 			func(s string) (string, error) { id, err := ParseNodeID(s); return id.String(), err },
 			func(s string) (string, error) { id, err := ParseServiceID(s); return id.String(), err },
