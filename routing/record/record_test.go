@@ -489,3 +489,14 @@ func FuzzLocator(f *testing.F) {
 		}
 	})
 }
+
+func FuzzProtocol(f *testing.F) {
+	f.Add("tcp")
+	f.Add("icmp")
+	f.Fuzz(func(t *testing.T, s string) {
+		var p Protocol
+		if p.UnmarshalText([]byte(s)) == nil && p.String() != s {
+			t.Errorf("%q was read as %s", s, p)
+		}
+	})
+}
