@@ -220,6 +220,10 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		n, err := Parse(s)
+		var text Name
+		if (text.UnmarshalText([]byte(s)) == nil) != (err == nil) || text != n {
+			t.Errorf("UnmarshalText(%q) = %q, Parse %q", s, text, n)
+		}
 		if err != nil {
 			if n != "" {
 				t.Errorf("Parse(%q) = %q with %v", s, n, err)
