@@ -15,8 +15,8 @@ import (
 
 var testNetwork = saltest.Key(999).Network()
 
-// realUnderlay runs the tests over sal/underlay, as everybody else does.
-var realUnderlay = os.Getenv("SCN_TEST_PLAIN") == ""
+// realUnderlay says whether the tests run over sal/underlay, as everybody else does.
+func realUnderlay() bool { return os.Getenv("SCN_TEST_PLAIN") == "" }
 
 // testNode opens node i on loopback. It is closed when the test ends.
 func testNode(t testing.TB, i int, r *saltest.Resolver, change ...func(*Config)) *Node {
@@ -25,7 +25,7 @@ func testNode(t testing.TB, i int, r *saltest.Resolver, change ...func(*Config))
 		Key: saltest.Key(i), Network: testNetwork, Resolver: r, AllowLoopback: true,
 		IgnoreInterface: func(name string) bool { return name != "lo" },
 	}
-	if !realUnderlay {
+	if !realUnderlay() {
 		cfg.openCarrier = openPlain
 	}
 	for _, f := range change {

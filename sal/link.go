@@ -39,6 +39,7 @@ type link struct {
 	mu       sync.Mutex // guards below
 	sessions map[*session]struct{}
 	idle     time.Time // since when there is no session
+	lastEnd  time.Time // when a session last ended
 	retired  bool
 	ended    bool // takes no session any more
 	instance [16]byte
@@ -91,6 +92,31 @@ func (l *link) close(code quic.ApplicationErrorCode) {
 	l.ended = true
 	l.mu.Unlock()
 	_ = l.quic.CloseWithError(code, "")
+}
+
+// Bounds of flush.
+const (
+	flushRecent = time.Second
+	flushLimit  = time.Second
+)
+
+// flush waits for what closed sessions still have to send: closing a QUIC
+// connection drops it. QUIC does not tell when a stream is done, so a connection
+// that has sent nothing for two round trips counts as flushed.
+func (l *link) flush() {
+	l.mu.Lock()
+	recent := time.Since(l.lastEnd) < flushRecent
+	l.mu.Unlock()
+	if !recent {
+		return
+	}
+	for end := time.Now().Add(flushLimit); time.Now().Before(end) && l.ctx.Err() == nil; {
+		before := l.quic.ConnectionStats()
+		time.Sleep(min(max(2*before.SmoothedRTT, 5*time.Millisecond), 250*time.Millisecond))
+		if l.quic.ConnectionStats().BytesSent == before.BytesSent {
+			return
+		}
+	}
 }
 
 func (l *link) sendHello() {
@@ -156,7 +182,7 @@ func (l *link) acceptLoop() {
 			return
 		}
 		s := &session{node: l.node, link: l, str: str, lane: l.lane, flow: FlowID(str.StreamID())}
-		if !l.node.openSession(s) {
+		if err := l.node.openSession(s); err != nil {
 			refuse(str, StatusOverCapacity)
 			continue
 		}
@@ -185,8 +211,9 @@ func (l *link) removeSession(s *session) {
 		return
 	}
 	delete(l.sessions, s)
+	l.lastEnd = time.Now()
 	if len(l.sessions) == 0 {
-		l.idle = time.Now()
+		l.idle = l.lastEnd
 		l.assoc.SetSessions(0)
 	}
 }
@@ -266,12 +293,11 @@ var errLinkGone = errors.New("sal: connection ended")
 // open opens a session and, unless early, waits for the answer.
 func (l *link) open(ctx context.Context, r *request, early bool) (*session, error) {
 	s := &session{node: l.node, link: l, lane: l.lane}
-	if !l.node.openSession(s) {
-		return nil, ErrOverCapacity
+	if err := l.node.openSession(s); err != nil {
+		return nil, err
 	}
 	str, err := l.quic.OpenStream()
 	if err != nil {
-		s.str = deadStream{}
 		s.release()
 		var limit *quic.StreamLimitReachedError
 		if errors.As(err, &limit) {

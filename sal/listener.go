@@ -68,7 +68,6 @@ func listen[T net.Conn](n *Node, service identity.ServiceID, key portKey, accept
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: "scn", Source: addr, Err: err}
 	}
-	context.AfterFunc(n.ctx, func() { _ = b.Close() })
 	return b, nil
 }
 
@@ -97,9 +96,10 @@ func (b *backlog[T]) AcceptSession() (T, error) {
 	case c := <-b.queue:
 		return c, nil
 	case <-b.done:
-		var none T
-		return none, &net.OpError{Op: "accept", Net: "scn", Source: b.addr, Err: ErrClosed}
+	case <-b.node.ctx.Done():
 	}
+	var none T
+	return none, &net.OpError{Op: "accept", Net: "scn", Source: b.addr, Err: ErrClosed}
 }
 
 // Accept implements net.Listener.

@@ -61,12 +61,12 @@ func (n *Node) openLoop(ctx context.Context, r *request, early bool) (*session, 
 	between := &loopLane{}
 	dialer := &session{node: n, str: a, lane: loopEnd{between, 0}}
 	provider := &session{node: n, str: b, lane: loopEnd{between, 1}}
-	if !n.openSession(dialer) {
-		return nil, n.noSession()
+	if err := n.openSession(dialer); err != nil {
+		return nil, err
 	}
-	if !n.openSession(provider) {
+	if err := n.openSession(provider); err != nil {
 		dialer.release()
-		return nil, n.noSession()
+		return nil, err
 	}
 	if !n.spawn(func() { n.serve(provider) }) {
 		dialer.release()
@@ -85,12 +85,4 @@ func (n *Node) openLoop(ctx context.Context, r *request, early bool) (*session, 
 		return nil, err
 	}
 	return dialer, nil
-}
-
-// noSession says why openSession was false.
-func (n *Node) noSession() error {
-	if n.ctx.Err() != nil {
-		return ErrClosed
-	}
-	return ErrOverCapacity
 }

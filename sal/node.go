@@ -110,7 +110,8 @@ func (n *Node) listen() error {
 }
 
 // Close ends every session and connection and waits for everything the node
-// started, handlers included: their context ends first.
+// started, handlers included: their context ends first. What sessions closed just
+// before still have to deliver gets a moment to leave.
 func (n *Node) Close() error {
 	n.mu.Lock()
 	if n.closed {
@@ -123,7 +124,10 @@ func (n *Node) Close() error {
 	err := n.listener.Close()
 	var closing sync.WaitGroup
 	for _, l := range n.allLinks() {
-		closing.Go(func() { l.close(closeShutdown) })
+		closing.Go(func() {
+			l.flush()
+			l.close(closeShutdown)
+		})
 	}
 	closing.Wait()
 	n.loops.abort()
@@ -167,6 +171,17 @@ func (n *Node) Unhandle(service identity.ServiceID) { n.services.unhandle(servic
 // Kick makes the node look at its paths now: the machine woke up, or the network
 // is known to have changed.
 func (n *Node) Kick() { n.carrier.kick() }
+
+// Readmit asks Config.Admit again about every connected peer, and disconnects
+// those it refuses now.
+func (n *Node) Readmit() {
+	for _, l := range n.allLinks() {
+		if err := n.cfg.Admit(l.peer); err != nil {
+			n.counters.notAdmitted.Add(1)
+			l.close(closeNotAdmitted)
+		}
+	}
+}
 
 // ClockOffset returns how far the clocks of authenticated peers are ahead of this
 // host's (the median), and how many peers that is taken from.

@@ -23,11 +23,11 @@ type request struct {
 const acceptTimeout = 10 * time.Second
 
 // openSession prepares a session: memory, context, and its place in the link. It
-// reports false when the node or the link takes no more.
-func (n *Node) openSession(s *session) bool {
+// fails when the node or the link takes no more.
+func (n *Node) openSession(s *session) error {
 	if !s.win.open(&n.budget, n.cfg.InitialWindow, n.cfg.MaxWindow) {
 		n.counters.overCapacity.Add(1)
-		return false
+		return ErrOverCapacity
 	}
 	parent := n.ctx
 	if s.link != nil {
@@ -37,15 +37,20 @@ func (n *Node) openSession(s *session) bool {
 	s.info.Local = n.id
 	if s.link == nil {
 		s.info.Peer = n.id
-		return n.loops.add(s)
+		if !n.loops.add(s) {
+			s.cancel()
+			s.win.close()
+			return ErrClosed
+		}
+		return nil
 	}
 	s.info.Peer = s.link.peer
 	if !s.link.addSession(s) {
 		s.cancel()
 		s.win.close()
-		return false
+		return errLinkGone
 	}
-	return true
+	return nil
 }
 
 // sendOpen sends the open message of a dialer. It does not wait.
@@ -151,16 +156,3 @@ func (s *session) readOpen() (openMessage, error) {
 	m, _, err := parseOpen(b)
 	return m, err
 }
-
-// deadStream is the stream of a session that got none.
-type deadStream struct{}
-
-func (deadStream) Read([]byte) (int, error)         { return 0, errLinkGone }
-func (deadStream) Peek([]byte) (int, error)         { return 0, errLinkGone }
-func (deadStream) Write([]byte) (int, error)        { return 0, errLinkGone }
-func (deadStream) Close() error                     { return nil }
-func (deadStream) CancelRead(quic.StreamErrorCode)  {}
-func (deadStream) CancelWrite(quic.StreamErrorCode) {}
-func (deadStream) SetReadDeadline(time.Time) error  { return nil }
-func (deadStream) SetWriteDeadline(time.Time) error { return nil }
-func (deadStream) Context() context.Context         { return context.Background() }

@@ -123,7 +123,9 @@ func (n *Node) startLink(l *link) error {
 		surplus = p.links[0]
 	}
 	if op := p.dial; op != nil {
-		op.finishLocked(p.current(), nil)
+		if best := p.current(); best != nil {
+			op.finishLocked(best, nil)
+		}
 		if !l.initiator && l.peer.Compare(n.id) < 0 {
 			op.cancel() // the peer's connection is the one both will keep
 		}

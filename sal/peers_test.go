@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -321,5 +322,63 @@ func TestClockOffset(t *testing.T) {
 	got, n := client.ClockOffset()
 	if d := got - time.Hour; d < -time.Second || d > time.Second || n != 3 {
 		t.Errorf("offset %s of %d peers", got, n)
+	}
+}
+
+// TestCloseDelivers: what was written to a session that was closed arrives, though
+// the node is closed right after.
+func TestCloseDelivers(t *testing.T) {
+	r := &saltest.Resolver{}
+	client, server := testNode(t, 1, r), testNode(t, 2, r)
+	service := provide(r, 100, server)
+	got := make(chan int, 1)
+	server.Handle(service, func(_ context.Context, in *Incoming) {
+		c, err := in.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		b, _ := io.ReadAll(c)
+		got <- len(b)
+	})
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	client.Close()
+	if n := <-got; n != 1<<20 {
+		t.Errorf("%d bytes arrived", n)
+	}
+}
+
+func TestReadmit(t *testing.T) {
+	r := &saltest.Resolver{}
+	var excluded atomic.Bool
+	client := testNode(t, 1, r)
+	server := testNode(t, 2, r, func(c *Config) {
+		c.Admit = func(identity.NodeID) error {
+			if excluded.Load() {
+				return errors.New("excluded")
+			}
+			return nil
+		}
+	})
+	service := provide(r, 100, server)
+	server.Handle(service, echo)
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Readmit()
+	exchange(t, c)
+	excluded.Store(true)
+	server.Readmit()
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("session of an excluded node: %v", err)
 	}
 }

@@ -1,0 +1,132 @@
+package sal
+
+import (
+	"context"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+
+	"scn.alt/scn/sal/saltest"
+)
+
+// BenchmarkThroughput carries one stream between two nodes on loopback.
+func BenchmarkThroughput(b *testing.B) {
+	client, server, _ := testPair(b)
+	service := saltest.Key(150).Service()
+	server.Handle(service, func(_ context.Context, in *Incoming) {
+		if c, err := in.Accept(); err == nil {
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.CloseWrite()
+			c.Close()
+		}
+	})
+	client.cfg.Resolver.(*saltest.Resolver).SetService(service, candidate(server))
+	c, err := client.Dial(b.Context(), service, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 128<<10)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = c.CloseWrite()
+	_, _ = io.Copy(io.Discard, c)
+	c.Close()
+}
+
+// BenchmarkSessions opens a session, exchanges a few bytes and closes it; many at
+// a time.
+func BenchmarkSessions(b *testing.B) {
+	client, server, service := testPair(b)
+	_ = server
+	benchSessions(b, func() (net.Conn, error) { return client.Dial(b.Context(), service, 80) })
+}
+
+// BenchmarkSessionsEarly does the same without waiting for the answer.
+func BenchmarkSessionsEarly(b *testing.B) {
+	client, _, service := testPair(b)
+	benchSessions(b, func() (net.Conn, error) { return client.DialEarly(b.Context(), service, 80) })
+}
+
+func benchSessions(b *testing.B, dial func() (net.Conn, error)) {
+	b.ReportAllocs()
+	b.SetParallelism(16 / runtime.GOMAXPROCS(0))
+	b.RunParallel(func(pb *testing.PB) {
+		buf := make([]byte, 64)
+		for pb.Next() {
+			c, err := dial()
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := c.Write(buf); err != nil {
+				b.Error(err)
+			}
+			if _, err := io.ReadFull(c, buf); err != nil {
+				b.Error(err)
+			}
+			c.Close()
+		}
+	})
+}
+
+// BenchmarkRequests exchanges small requests and answers over 16 open sessions.
+func BenchmarkRequests(b *testing.B) {
+	client, _, service := testPair(b)
+	const parallel = 16
+	var wg sync.WaitGroup
+	turns := make(chan struct{}, b.N)
+	for range b.N {
+		turns <- struct{}{}
+	}
+	close(turns)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range parallel {
+		wg.Go(func() {
+			c, err := client.Dial(b.Context(), service, 80)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer c.Close()
+			buf := make([]byte, 200)
+			for range turns {
+				if _, err := c.Write(buf); err != nil {
+					b.Error(err)
+				}
+				if _, err := io.ReadFull(c, buf); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// BenchmarkDatagrams carries datagrams of 1200 bytes.
+func BenchmarkDatagrams(b *testing.B) {
+	client, _, service := testPair(b)
+	c, err := client.DialPacket(b.Context(), service, 80)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	buf := make([]byte, 1200)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.Read(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
