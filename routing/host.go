@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -129,10 +130,28 @@ func newHost(cfg Config, gater *gater, addresses func() []netip.AddrPort) (_ *ba
 	}
 	undo = []func() error{sockets.Close, host.Close}
 	host.Start()
-	if err := sw.Listen(listenAddrs(cfg.Listen)...); err != nil {
+	if err := listen(sw, listenAddrs(cfg.Listen)); err != nil {
 		return nil, nil, fmt.Errorf("listen on UDP port %d for the DHT (the one after the SAL's): %w", cfg.Listen.Port()+1, err)
 	}
 	return host, sockets, nil
+}
+
+// listen binds all addresses. A host without IPv6, or without IPv4, is served as it
+// is; a port that is taken is an error on either.
+func listen(sw *swarm.Swarm, addresses []ma.Multiaddr) error {
+	var errs []error
+	for _, a := range addresses {
+		if err := sw.AddListenAddr(a); err != nil {
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return err
+			}
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) < len(addresses) {
+		return nil
+	}
+	return errors.Join(errs...)
 }
 
 // derive makes a key of its own for one purpose from the node's key, so that a

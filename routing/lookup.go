@@ -133,6 +133,7 @@ type tallyKey struct{}
 func (r *Router) search(ctx context.Context, key string, f *flight) error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.LookupTimeout)
 	defer cancel()
+	r.awaitPeers(ctx)
 	var answers tally
 	values, err := r.dht.SearchValue(context.WithValue(ctx, tallyKey{}, &answers), key)
 	if err != nil {
@@ -160,6 +161,23 @@ func (r *Router) search(ctx context.Context, key string, f *flight) error {
 		return ErrTimeout
 	}
 	return ErrNotFound
+}
+
+// joinPatience is how long a lookup waits for the first peer after the start, or
+// after all were lost.
+const joinPatience = 2 * time.Second
+
+// awaitPeers waits for the first peer while one may still be found. The only node
+// of a network does not wait.
+func (r *Router) awaitPeers(ctx context.Context) {
+	if r.dht.RoutingTable().Size() > 0 || len(r.acquaintances()) == 0 {
+		return
+	}
+	for end := time.Now().Add(joinPatience); time.Now().Before(end); {
+		if !sleep(ctx, 20*time.Millisecond) || r.dht.RoutingTable().Size() > 0 {
+			return
+		}
+	}
 }
 
 // learn takes a value into the cache. It reports whether it is valid.

@@ -146,3 +146,10 @@ func (r *Router) rememberPeers() {
 	slices.SortFunc(seen, func(a, b acquaintance) int { return a.Node.Compare(b.Node) })
 	r.recent.add(seen)
 }
+
+// savePeers writes them down.
+func (r *Router) savePeers() {
+	if err := r.recent.save(); err != nil {
+		r.log.Warn("save recent peers", "err", err)
+	}
+}

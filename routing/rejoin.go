@@ -39,20 +39,7 @@ func (r *Router) rejoin(ctx context.Context) error {
 	healed := time.Now()
 	for {
 		wait := idleCheck
-		switch connected := r.connected(); {
-		case len(connected) == 0:
-			if !lost {
-				r.log.Warn("all DHT peers lost")
-				lost = true
-			}
-			if r.dial(ctx, r.acquaintances()) > 0 {
-				wait = r.cfg.retry / 4 // see what becomes of it
-				pause = r.cfg.retry
-				break
-			}
-			wait = jitter(pause)
-			pause = min(2*pause, longestRetry)
-		default:
+		if r.joined() {
 			pause = r.cfg.retry
 			if lost {
 				lost = false
@@ -60,17 +47,26 @@ func (r *Router) rejoin(ctx context.Context) error {
 					r.counters.rejoins.Add(1)
 				}
 				ever = true
-				r.log.Info("connected to the DHT", "peers", len(connected))
+				r.log.Info("connected to the DHT", "peers", len(r.connected()))
 				r.refreshTable(ctx)
-			}
-			if r.dht.RoutingTable().Size() == 0 {
-				r.refreshTable(ctx)
-				wait = r.cfg.retry
 			}
 			if time.Since(healed) > healInterval {
 				healed = time.Now()
 				r.dial(ctx, r.bootstrapPeers())
 			}
+		} else {
+			if !lost {
+				r.log.Warn("all DHT peers lost")
+				lost = true
+			}
+			if r.dial(ctx, r.acquaintances()) > 0 {
+				// Whoever answered is being checked for a place in the routing table.
+				r.refreshTable(ctx)
+				wait = r.cfg.retry / 4
+			} else {
+				wait = jitter(pause)
+			}
+			pause = min(2*pause, longestRetry)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -83,6 +79,11 @@ func (r *Router) rejoin(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// joined reports whether the node is in touch with a node of the DHT.
+func (r *Router) joined() bool {
+	return len(r.connected()) > 0 && r.dht.RoutingTable().Size() > 0
 }
 
 // refreshTable has kad-dht fill its routing table from the connected peers.
@@ -108,30 +109,33 @@ func (r *Router) bootstrapPeers() []peer.AddrInfo {
 	return out
 }
 
-// acquaintances are all peers worth asking for the way back: bootstrap nodes, then
-// those of the routing table, then those seen in earlier lives, each group in
-// random order.
+// Peers asked for the way back in one attempt, all at once: the attempt ends within
+// one request's time, and the next one picks others.
+const (
+	askedBootstraps = 8
+	askedOthers     = 8
+)
+
+// acquaintances picks peers to ask for the way back: bootstrap nodes, nodes of the
+// routing table, and those seen in earlier lives.
 func (r *Router) acquaintances() []peer.AddrInfo {
 	out := r.bootstrapPeers()
+	out = out[:min(len(out), askedBootstraps)]
+	others := r.recent.infos()
+	for _, p := range r.dht.RoutingTable().ListPeers() {
+		others = append(others, r.host.Peerstore().PeerInfo(p))
+	}
+	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	seen := map[peer.ID]bool{}
 	for _, info := range out {
 		seen[info.ID] = true
 	}
-	add := func(infos []peer.AddrInfo) {
-		rand.Shuffle(len(infos), func(i, j int) { infos[i], infos[j] = infos[j], infos[i] })
-		for _, info := range infos {
-			if !seen[info.ID] && len(out) < maxAcquaintances {
-				seen[info.ID] = true
-				out = append(out, info)
-			}
+	for _, info := range others {
+		if !seen[info.ID] && len(out) < askedBootstraps+askedOthers {
+			seen[info.ID] = true
+			out = append(out, info)
 		}
 	}
-	var table []peer.AddrInfo
-	for _, p := range r.dht.RoutingTable().ListPeers() {
-		table = append(table, r.host.Peerstore().PeerInfo(p))
-	}
-	add(table)
-	add(r.recent.infos())
 	return out
 }
 
@@ -147,6 +151,7 @@ func (r *Router) arrivals(ctx context.Context) error {
 	served := map[peer.ID]time.Time{}
 	waiting := map[peer.ID]bool{}
 	var ready <-chan time.Time
+	var saved time.Time
 	for {
 		select {
 		case e, ok := <-events.Out():
@@ -172,6 +177,10 @@ func (r *Router) arrivals(ctx context.Context) error {
 				clear(served)
 			}
 			r.rememberPeers()
+			if time.Since(saved) > 10*time.Second {
+				saved = time.Now()
+				r.savePeers()
+			}
 		case <-ctx.Done():
 			return nil
 		}
@@ -213,7 +222,12 @@ func (r *Router) give(ctx context.Context, p peer.ID) {
 // notifiee hears of libp2p's connections.
 func (r *Router) notifiee() network.Notifiee {
 	return &network.NotifyBundle{
-		ConnectedF: func(_ network.Network, c network.Conn) { r.sources.note(c) },
+		ConnectedF: func(n network.Network, c network.Conn) {
+			r.sources.note(c)
+			if len(n.Peers()) == 1 {
+				r.kickRejoin()
+			}
+		},
 		DisconnectedF: func(n network.Network, c network.Conn) {
 			r.sources.forget(c)
 			if len(n.Peers()) == 0 {

@@ -94,14 +94,14 @@ func (r *Router) connect(ctx context.Context, peers []peer.ID) int {
 	return r.dial(ctx, infos)
 }
 
-// dial connects to peers, eight at a time, each within one request's time, and
+// dial connects to peers, sixteen at a time, each within one request's time, and
 // returns how many succeeded.
 func (r *Router) dial(ctx context.Context, infos []peer.AddrInfo) int {
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
 		count int
-		slots = make(chan struct{}, 8)
+		slots = make(chan struct{}, askedBootstraps+askedOthers)
 	)
 	for _, info := range infos {
 		if info.ID == r.host.ID() || !r.gater.admit(info.ID) {

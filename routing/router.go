@@ -224,9 +224,7 @@ func (r *Router) tidy(ctx context.Context) error {
 		case <-ticker.C:
 			r.store.sweep(r.cfg.Clock())
 			r.rememberPeers()
-			if err := r.recent.save(); err != nil {
-				r.log.Warn("save recent peers", "err", err)
-			}
+			r.savePeers()
 		case <-ctx.Done():
 			return nil
 		}

@@ -15,9 +15,9 @@ import (
 )
 
 // reserve is how far ahead of the number in use the one on disk is kept, in
-// microseconds, as sequence numbers are: a move needs no fsync then, and after a
-// kill -9 numbering goes on above whatever was used.
-const reserve = uint64(10 * time.Minute / time.Microsecond)
+// microseconds, as sequence numbers are: of several moves in a row only the first
+// waits for the disk, and after a kill -9 numbering goes on above whatever was used.
+const reserve = uint64(time.Minute / time.Microsecond)
 
 // sequencer makes sequence numbers that never run backwards: not after a restart,
 // a kill -9, a clock set back, nor a restored backup, whose newer records it
