@@ -57,6 +57,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Clock tells the time for the 7 days an address rests. Default time.Now.
 	Clock func() time.Time
+
+	noSelfTest bool // for tests that count flows
 }
 
 // DefaultName is the device's default name.

@@ -18,6 +18,8 @@ var (
 	ErrNameInUse = errors.New("tun: device name in use")
 	// ErrConflict is returned when the pool or the prefix overlaps the host's own routes.
 	ErrConflict = errors.New("tun: address pool in conflict")
+	// ErrBlocked is returned by SelfTest when packets do not come through the device.
+	ErrBlocked = errors.New("tun: a firewall of this host drops what comes in")
 	// ErrClosed is returned after Close; it is a net.ErrClosed.
 	ErrClosed error = closedError{}
 )

@@ -9,13 +9,18 @@ import (
 )
 
 // The edge's own addresses at the start of each range, by number: the device's, then
-// the made-up peers that turned flows seem to come from. No peer is an address of the
-// host, or the kernel would drop its packets as martians.
+// the made-up peers that turned flows seem to come from, and last the one a self-test
+// connects to. No peer is an address of the host, or the kernel would drop its packets
+// as martians.
 const (
-	ownNumber = 1
-	firstPeer = 2
-	peers     = address.Reserved - firstPeer
+	ownNumber   = 1
+	firstPeer   = 2
+	probeNumber = address.Reserved - 1
+	peers       = probeNumber - firstPeer
 )
+
+// probePort is where a self-test connects to.
+const probePort = 1
 
 // Ports of made-up peers, from first to 65535.
 const (
@@ -30,6 +35,7 @@ type family struct {
 	prefix   netip.Prefix
 	own      netip.Addr
 	gateway  netip.Addr // where ICMP errors come from
+	probe    netip.Addr // what SelfTest connects to
 	listener *net.TCPListener
 	port     uint16 // of the listener
 	is6      bool
@@ -38,7 +44,7 @@ type family struct {
 func newFamily(prefix netip.Prefix, l *net.TCPListener) *family {
 	f := &family{
 		prefix: prefix, own: address.Own(prefix, ownNumber), gateway: address.Own(prefix, firstPeer),
-		listener: l, is6: prefix.Addr().Is6(),
+		probe: address.Own(prefix, probeNumber), listener: l, is6: prefix.Addr().Is6(),
 	}
 	if a, ok := l.Addr().(*net.TCPAddr); ok {
 		f.port = uint16(a.Port)

@@ -57,23 +57,49 @@ type tcpFlow struct {
 	accepted chan *net.TCPConn // holds the one connection our listener accepted
 
 	// Guarded by the table's mu.
-	state          flowState
-	syn            []byte // the newest SYN, while held
-	isn            uint32 // its sequence number
-	finApp, finOur bool
-	reset          bool
-	conn           *net.TCPConn // once accepted
-	expires        time.Time    // while closing
+	state           flowState
+	syn             []byte // the newest SYN, while held
+	isn             uint32 // its sequence number
+	fromApp, fromUs half
+	reset           bool
+	conn            *net.TCPConn // once accepted
+	expires         time.Time    // while closing
 }
 
-// lingerFor is how long a closing flow keeps rewriting: long enough for the kernel to
-// send its last packet again, but a flow whose application never closes its half ends
-// with the kernel's own patience (tcp_fin_timeout is 60 s).
+// half is one direction of a flow, as far as its end goes.
+type half struct {
+	fin   bool
+	end   uint32 // the sequence number after the FIN
+	acked bool
+}
+
+// sent notes a segment of this direction, heard one of the other. They report whether
+// the direction's end came nearer.
+func (d *half) sent(s *packet.Segment) bool {
+	if s.Flags&packet.FIN == 0 || d.fin {
+		return false
+	}
+	d.fin, d.end = true, s.End
+	return true
+}
+
+func (d *half) heard(s *packet.Segment) bool {
+	if !d.fin || d.acked || !s.Acks(d.end) {
+		return false
+	}
+	d.acked = true
+	return true
+}
+
+// lingerFor is how long a closing flow keeps rewriting. Once both ends were acknowledged
+// only a last acknowledgement can come again. Until then packets may be lost in the
+// device's queue and sent again later and later; a flow whose application never closes
+// its half ends with the kernel's own patience (tcp_fin_timeout is 60 s).
 func (f *tcpFlow) lingerFor() time.Duration {
 	switch {
 	case f.reset:
 		return time.Second
-	case f.finApp && f.finOur:
+	case f.fromApp.acked && f.fromUs.acked:
 		return 3 * time.Second
 	}
 	return 150 * time.Second

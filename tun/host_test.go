@@ -419,8 +419,64 @@ func TestEarlyStreams(t *testing.T) {
 			t.Errorf("refused after an early answer: %v", err)
 		}
 	}
-	if _, err := dial(t, "tcp", a, 80); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("the holding did not come back: %v", err)
+	// The application may be faster than the note of the refusal.
+	for try := 0; ; try++ {
+		_, err := dial(t, "tcp", a, 80)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			break
+		}
+		if try == 10 {
+			t.Fatalf("the holding did not come back: %v", err)
+		}
+	}
+}
+
+func TestSelfTestFindsAFirewall(t *testing.T) {
+	e := openEdge(t, &tuntest.Overlay{}, nil)
+	if err := e.SelfTest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip(err)
+	}
+	run := func(rules string) {
+		t.Helper()
+		cmd := exec.Command(nft, "-f", "-")
+		cmd.Stdin = strings.NewReader(rules)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	// What an ordinary firewall does: only answers may come in.
+	run("add table inet t; add chain inet t input { type filter hook input priority 0; policy drop; }\n" +
+		"add rule inet t input iifname lo accept\nadd rule inet t input ct state established,related accept")
+	defer run("delete table inet t")
+	if err := e.SelfTest(t.Context()); !errors.Is(err, ErrBlocked) || !strings.Contains(err.Error(), e.Name()) {
+		t.Errorf("behind a firewall: %v", err)
+	}
+	run("add rule inet t input iifname " + e.Name() + " accept")
+	if err := e.SelfTest(t.Context()); err != nil {
+		t.Errorf("after what the message says: %v", err)
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want error
+		text string
+	}{
+		{syscall.ENOENT, ErrNoDevice, "modprobe tun"},
+		{syscall.ENODEV, ErrNoDevice, "--no-tun"},
+		{syscall.EPERM, ErrPermission, "run as root"},
+		{syscall.EACCES, ErrPermission, "CAP_NET_ADMIN"},
+		{syscall.EBUSY, ErrNameInUse, "scn7"},
+	} {
+		err := explainOpen("scn7", &os.PathError{Op: "open", Path: tunPath, Err: c.err})
+		if !errors.Is(err, c.want) || !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%v: %v", c.err, err)
+		}
 	}
 }
 

@@ -38,6 +38,13 @@ func (e *Edge) Run(ctx context.Context) error {
 		}
 	}
 	e.loops.Go(func() { e.sweepLoop(stop) })
+	if !e.cfg.noSelfTest {
+		e.start(func() { // ended by its own patience, or by e.ctx
+			if err := e.SelfTest(e.ctx); err != nil && e.ctx.Err() == nil {
+				e.log.Warn("applications will not reach services", "err", err)
+			}
+		})
+	}
 
 	var err error
 	select {

@@ -18,9 +18,9 @@ const acceptPatience = 75 * time.Second
 // address, or from our listener to a made-up peer.
 func (l *loop) tcp(fam *family, b []byte, h *packet.Header) {
 	e := l.edge
-	flags := h.TCPFlags(b)
+	seg := h.Segment(b)
 	if h.Src == fam.own && h.SrcPort == fam.port {
-		f := e.tcp.fromListener(fam, h.Destination(), flags, time.Now())
+		f := e.tcp.fromListener(fam, h.Destination(), seg, time.Now())
 		if f == nil {
 			e.count.unsolicited.Add(1)
 			return
@@ -30,15 +30,15 @@ func (l *loop) tcp(fam *family, b []byte, h *packet.Header) {
 		return
 	}
 	key := tupleOf(h.Source(), h.Destination())
-	if flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) == packet.SYN {
-		l.syn(fam, key, b, h)
+	if seg.Flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) == packet.SYN {
+		l.syn(fam, key, b, h, seg.Seq)
 		return
 	}
-	f, pass, suspect := e.tcp.fromApp(key, flags, time.Now())
+	f, pass, suspect := e.tcp.fromApp(key, seg, time.Now())
 	switch {
 	case f == nil:
 		e.count.unsolicited.Add(1)
-		if flags&packet.RST == 0 {
+		if seg.Flags&packet.RST == 0 {
 			// A connection from before a restart: the application learns now.
 			e.write(packet.AppendReset(make([]byte, 0, 64), b, h))
 		}
@@ -52,14 +52,18 @@ func (l *loop) tcp(fam *family, b []byte, h *packet.Header) {
 }
 
 // syn handles a first SYN, or one sent again.
-func (l *loop) syn(fam *family, key tuple, b []byte, h *packet.Header) {
+func (l *loop) syn(fam *family, key tuple, b []byte, h *packet.Header, isn uint32) {
 	e := l.edge
-	f, same := e.tcp.again(key, b, h.TCPSequence(b))
+	f, same := e.tcp.again(key, b, isn)
 	if f != nil {
 		f.forward.Apply(b, h)
 		l.write(b)
 	}
 	if same {
+		return
+	}
+	if h.Dst == fam.probe && h.DstPort == probePort {
+		l.probe(fam, b, h)
 		return
 	}
 	service, ok := e.pool.Service(h.Dst)

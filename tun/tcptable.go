@@ -38,17 +38,17 @@ func (t *tcpTable) size() (flows, held int) {
 	return len(t.byApp), t.held
 }
 
-// fromApp finds the flow of an application's packet that is no first SYN, and notes its
-// flags. A nil flow is unknown; pass is false for one that is held. suspect is the
+// fromApp finds the flow of an application's packet that is no first SYN, and notes what
+// it says. A nil flow is unknown; pass is false for one that is held. suspect is the
 // connection to look at after a reset was passed on.
-func (t *tcpTable) fromApp(key tuple, flags uint8, now time.Time) (f *tcpFlow, pass bool, suspect *net.TCPConn) {
+func (t *tcpTable) fromApp(key tuple, s packet.Segment, now time.Time) (f *tcpFlow, pass bool, suspect *net.TCPConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f = t.byApp[key]
 	if f == nil {
 		return nil, false, nil
 	}
-	if flags&packet.RST != 0 {
+	if s.Flags&packet.RST != 0 {
 		switch f.state {
 		case flowHeld, flowPassed:
 			f.reset = true
@@ -61,15 +61,15 @@ func (t *tcpTable) fromApp(key tuple, flags uint8, now time.Time) (f *tcpFlow, p
 		case flowGone:
 		}
 	}
-	if flags&packet.FIN != 0 && !f.finApp {
-		f.finApp = true
+	nearer := f.fromApp.sent(&s)
+	if f.fromUs.heard(&s) || nearer {
 		f.restart(now)
 	}
 	return f, f.state != flowHeld, suspect
 }
 
 // fromListener finds the flow of a packet our listener's kernel sent.
-func (t *tcpTable) fromListener(fam *family, peer netip.AddrPort, flags uint8, now time.Time) *tcpFlow {
+func (t *tcpTable) fromListener(fam *family, peer netip.AddrPort, s packet.Segment, now time.Time) *tcpFlow {
 	n, ok := fam.peerNumber(peer)
 	if !ok {
 		return nil
@@ -80,12 +80,12 @@ func (t *tcpTable) fromListener(fam *family, peer netip.AddrPort, flags uint8, n
 	if f == nil {
 		return nil
 	}
-	if flags&packet.RST != 0 {
+	if s.Flags&packet.RST != 0 {
 		f.reset = true
 		f.restart(now)
 	}
-	if flags&packet.FIN != 0 && !f.finOur {
-		f.finOur = true
+	nearer := f.fromUs.sent(&s)
+	if f.fromApp.heard(&s) || nearer {
 		f.restart(now)
 	}
 	return f
@@ -139,7 +139,7 @@ func (t *tcpTable) add(ctx context.Context, fam *family, h *packet.Header, syn [
 	t.next[which] = (number + 1) % (peers * peerPorts)
 	f := &tcpFlow{
 		key: tupleOf(h.Source(), h.Destination()), service: service, port: h.DstPort, family: fam,
-		app: h.Source(), virtual: h.Destination(), number: number, isn: h.TCPSequence(syn),
+		app: h.Source(), virtual: h.Destination(), number: number, isn: h.Segment(syn).Seq,
 		accepted: make(chan *net.TCPConn, 1), state: flowPassed,
 	}
 	peer := fam.peer(number)

@@ -12,6 +12,9 @@ import (
 	"scn.alt/scn/tun/packet"
 )
 
+// ack is a segment that says nothing new.
+var ack = packet.Segment{Flags: packet.ACK}
+
 func tableFamilies() [2]*family {
 	v4, v6 := address.DefaultPool(), address.Prefix(testNetwork)
 	return [2]*family{
@@ -65,7 +68,7 @@ func TestTableHoldsMoreFlowsThanOnePeerHasPorts(t *testing.T) {
 				t.Fatalf("flow %d has peer %s", n, peer)
 			}
 			seen[peer] = true
-			if table.fromListener(fam, peer, packet.ACK, now) != f {
+			if table.fromListener(fam, peer, ack, now) != f {
 				t.Fatalf("%s is not found again", peer)
 			}
 		}
@@ -144,7 +147,7 @@ func TestTableSYNAgain(t *testing.T) {
 	if again, same := table.again(key, b2, 500); again != nil || !same || f.isn != 500 {
 		t.Fatal("the newer SYN is not held")
 	}
-	if _, pass, _ := table.fromApp(key, packet.ACK, now); pass {
+	if _, pass, _ := table.fromApp(key, ack, now); pass {
 		t.Fatal("a packet passed a held flow")
 	}
 	if syn := table.release(f); binary.BigEndian.Uint32(syn[24:]) != 500 {
@@ -166,25 +169,33 @@ func TestTableClosing(t *testing.T) {
 	fam := tableFamilies()[0]
 	table := newTCPTable(10, 10)
 	now := time.Unix(1, 0)
+	seg := func(flags uint8, end, ack uint32) packet.Segment {
+		return packet.Segment{Flags: flags, Seq: end - 1, End: end, Ack: ack}
+	}
 	for n, c := range []struct {
-		app, our uint8
-		lives    time.Duration
+		fromUs, fromApp []packet.Segment // ours come first, the application's after finish
+		lives           time.Duration
 	}{
-		{packet.FIN, packet.FIN, 3 * time.Second},
-		{packet.RST, packet.ACK, time.Second},
-		{packet.ACK, packet.RST, time.Second},
-		{packet.ACK, packet.FIN, 150 * time.Second},
+		{[]packet.Segment{seg(packet.FIN|packet.ACK, 50, 9)}, []packet.Segment{seg(packet.FIN|packet.ACK, 10, 50)}, 150 * time.Second},
+		{[]packet.Segment{seg(packet.FIN|packet.ACK, 50, 0xfffffff0)}, []packet.Segment{seg(packet.ACK, 10, 50)}, 150 * time.Second},
+		{nil, []packet.Segment{seg(packet.RST, 10, 50)}, time.Second},
+		{[]packet.Segment{seg(packet.RST, 50, 10)}, nil, time.Second},
+		{nil, nil, 150 * time.Second},
 	} {
 		b, h := synFrom(fam, n+1, 1)
 		f := table.add(context.Background(), fam, &h, b, identity.ServiceID{1}, false)
-		table.fromListener(fam, fam.peer(f.number), c.our, now)
+		for _, s := range c.fromUs {
+			table.fromListener(fam, fam.peer(f.number), s, now)
+		}
 		table.finish(f, now)
-		table.fromApp(f.key, c.app, now) // the application's last word comes after
+		for _, s := range c.fromApp {
+			table.fromApp(f.key, s, now)
+		}
 		table.sweep(now.Add(c.lives-time.Millisecond), nil)
 		if f.state != flowClosing {
 			t.Errorf("case %d: forgotten before %v", n, c.lives)
 		}
-		if got, pass, _ := table.fromApp(f.key, packet.ACK, now); got != f || !pass {
+		if got, pass, _ := table.fromApp(f.key, ack, now); got != f || !pass {
 			t.Errorf("case %d: a closing flow must go on rewriting", n)
 		}
 		table.sweep(now.Add(c.lives), nil)
@@ -194,6 +205,18 @@ func TestTableClosing(t *testing.T) {
 		if f.ctx.Err() == nil {
 			t.Errorf("case %d: context leaks", n)
 		}
+	}
+	// Both ends acknowledged: nothing but a last acknowledgement can come again.
+	b, h := synFrom(fam, 100, 1)
+	f := table.add(context.Background(), fam, &h, b, identity.ServiceID{1}, false)
+	peer := fam.peer(f.number)
+	table.fromApp(f.key, seg(packet.FIN|packet.ACK, 10, 40), now)
+	table.fromListener(fam, peer, seg(packet.FIN|packet.ACK, 50, 10), now)
+	table.finish(f, now)
+	table.fromApp(f.key, seg(packet.ACK, 10, 50), now)
+	table.sweep(now.Add(3*time.Second), nil)
+	if f.state != flowGone {
+		t.Error("a flow that ended on both sides is kept")
 	}
 	if len(table.closing) != 0 || len(table.byApp) != 0 || len(table.byPeer[0]) != 0 {
 		t.Error("something is left")

@@ -68,21 +68,10 @@ func pseudoAddr(src, dst netip.Addr, protocol uint8, length int) uint64 {
 
 // AppendReset appends the reset that answers a TCP packet (RFC 9293 §3.5.2).
 func AppendReset(b, orig []byte, h *Header) []byte {
-	t := orig[h.Offset:h.Length]
-	var seq, ack uint32
-	flags := byte(RST)
-	if t[13]&ACK != 0 {
-		seq = binary.BigEndian.Uint32(t[8:])
-	} else {
-		n := len(t) - dataOffset(t)
-		if t[13]&SYN != 0 {
-			n++
-		}
-		if t[13]&FIN != 0 {
-			n++
-		}
-		ack = binary.BigEndian.Uint32(t[4:]) + uint32(n)
-		flags |= ACK
+	s := h.Segment(orig)
+	seq, ack, flags := s.Ack, uint32(0), byte(RST)
+	if s.Flags&ACK == 0 {
+		seq, ack, flags = 0, s.End, RST|ACK
 	}
 	b = appendIP(b, h.Dst, h.Src, TCP, 20)
 	at := len(b)

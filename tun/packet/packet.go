@@ -164,10 +164,30 @@ const (
 	ACK
 )
 
-// TCPFlags returns the flags of a TCP packet that Parse accepted.
-func (h *Header) TCPFlags(b []byte) uint8 { return b[h.Offset+13] }
+// Segment is what a TCP header says of the sequence space.
+type Segment struct {
+	Flags uint8
+	// Seq is the first byte's number and End the one after the last; SYN and FIN count
+	// as a byte each (RFC 9293 §3.4). Ack is what the sender expects next.
+	Seq, End, Ack uint32
+}
 
-// TCPSequence returns the sequence number of a TCP packet that Parse accepted.
-func (h *Header) TCPSequence(b []byte) uint32 { return binary.BigEndian.Uint32(b[h.Offset+4:]) }
+// Segment reads the header of a TCP packet that Parse accepted.
+func (h *Header) Segment(b []byte) Segment {
+	t := b[h.Offset:h.Length]
+	s := Segment{Flags: t[13], Seq: binary.BigEndian.Uint32(t[4:]), Ack: binary.BigEndian.Uint32(t[8:])}
+	s.End = s.Seq + uint32(len(t)-dataOffset(t))
+	if s.Flags&SYN != 0 {
+		s.End++
+	}
+	if s.Flags&FIN != 0 {
+		s.End++
+	}
+	return s
+}
+
+// Acks reports whether the segment acknowledges everything before end (RFC 9293 §3.4:
+// numbers go round).
+func (s *Segment) Acks(end uint32) bool { return s.Flags&ACK != 0 && int32(s.Ack-end) >= 0 }
 
 func dataOffset(t []byte) int { return int(t[12]>>4) * 4 }
