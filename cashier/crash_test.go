@@ -387,7 +387,9 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, cfg := range []Config{
-		{}, {Network: network, MaxQueue: -1}, {Network: network, MaxBlock: MaxBlockTransactions + 1},
+		{},
+		{Network: network, MaxQueue: -1},
+		{Network: network, MaxBlock: MaxBlockTransactions + 1},
 		{Network: network, Parameters: Parameters{MaxNames: 1_000_001}},
 	} {
 		if _, err := Open("ledger", authority, cfg); err == nil {

@@ -209,11 +209,15 @@ func (l *Ledger) checkRealZone(ctx context.Context, tx *Transaction) error {
 	switch {
 	case err != nil:
 		l.cfg.Logger.Warn("real zone not reached", "name", string(op.Name), "err", err)
-		return &Rejection{Code: Unavailable, Name: op.Name, RetryAfter: 5,
-			Detail: "whether it exists in the Internet's zone could not be found out"}
+		return &Rejection{
+			Code: Unavailable, Name: op.Name, RetryAfter: 5,
+			Detail: "whether it exists in the Internet's zone could not be found out",
+		}
 	case exists && !controlled:
-		return &Rejection{Code: ExistsElsewhere, Name: op.Name,
-			Detail: fmt.Sprintf("put TXT %q at _scn.%s there, or choose another name", RealZoneProof(tx.Account), op.Name)}
+		return &Rejection{
+			Code: ExistsElsewhere, Name: op.Name,
+			Detail: fmt.Sprintf("put TXT %q at _scn.%s there, or choose another name", RealZoneProof(tx.Account), op.Name),
+		}
 	}
 	return nil
 }
