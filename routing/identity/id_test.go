@@ -20,14 +20,22 @@ func TestTextForms(t *testing.T) {
 		parse func(string) (any, error)
 		want  string
 	}{
-		{"node", key.Node(), func(s string) (any, error) { return ParseNodeID(s) },
-			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6huzyb"},
-		{"service", key.Service(), func(s string) (any, error) { return ParseServiceID(s) },
-			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6omsic"},
-		{"account", key.Account(), func(s string) (any, error) { return ParseAccountID(s) },
-			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6ipmyd"},
-		{"network", key.Network(), func(s string) (any, error) { return ParseNetworkID(s) },
-			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6f3mqe"},
+		{
+			"node", key.Node(), func(s string) (any, error) { return ParseNodeID(s) },
+			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6huzyb",
+		},
+		{
+			"service", key.Service(), func(s string) (any, error) { return ParseServiceID(s) },
+			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6omsic",
+		},
+		{
+			"account", key.Account(), func(s string) (any, error) { return ParseAccountID(s) },
+			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6ipmyd",
+		},
+		{
+			"network", key.Network(), func(s string) (any, error) { return ParseNetworkID(s) },
+			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6f3mqe",
+		},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
 			text, err := tt.id.MarshalText()

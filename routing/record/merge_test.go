@@ -40,7 +40,8 @@ func fates(r ServiceRecord) (out struct {
 	Tombstones []Tombstone
 	NotAfter   int64
 	Sequence   uint64
-}) {
+},
+) {
 	out.Grants, out.Tombstones = slices.Clip(r.Grants), slices.Clip(r.Tombstones)
 	out.NotAfter, out.Sequence = r.NotAfter, r.Sequence
 	return out
