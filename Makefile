@@ -32,7 +32,7 @@ help: ## this list
 
 build: ## bin/scn
 	@mkdir -p bin
-	$(GO) build -trimpath -o bin/ ./daemon/cmd/scn
+	$(GO) build -o bin/ ./daemon/cmd/scn
 
 deps: ## the programs that tests run, by apt-get when root; nothing to do when they are there
 	@conformance/tools/deps all
