@@ -6,7 +6,9 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"scn.alt/scn/sal/saltest"
 )
@@ -110,7 +112,47 @@ func BenchmarkRequests(b *testing.B) {
 	wg.Wait()
 }
 
-// BenchmarkDatagrams carries datagrams of 1200 bytes.
+// BenchmarkDatagramFlood carries datagrams of 1200 bytes one way, as fast as the
+// writer is let; it reports the share that was lost.
+func BenchmarkDatagramFlood(b *testing.B) {
+	client, server, service := testPair(b)
+	var arrived atomic.Int64
+	server.Handle(service, func(_ context.Context, in *Incoming) {
+		c, err := in.AcceptPacket()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		buf := make([]byte, 2000)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			arrived.Add(1)
+		}
+	})
+	c, err := client.DialPacket(b.Context(), service, 80)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetWriteDeadline(time.Now().Add(time.Minute))
+	buf := make([]byte, 1200)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if _, err := c.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	b.StopTimer()
+	time.Sleep(50 * time.Millisecond)
+	b.ReportMetric(100*float64(int64(n)-arrived.Load())/float64(n), "%lost")
+}
+
+// BenchmarkDatagrams exchanges datagrams of 1200 bytes one by one.
 func BenchmarkDatagrams(b *testing.B) {
 	client, _, service := testPair(b)
 	c, err := client.DialPacket(b.Context(), service, 80)

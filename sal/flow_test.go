@@ -1,9 +1,11 @@
 package sal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"syscall"
@@ -63,8 +65,8 @@ func TestStalledReaders(t *testing.T) {
 	client.cfg.Resolver.(*saltest.Resolver).SetService(service, candidate(server))
 
 	throughput(t, client, server, 300*time.Millisecond) // warm up
-	var best float64
-	for range 6 { // other programs share the machine: one undisturbed run shows it
+	var beside, alone float64
+	for round := range 8 { // the machine is shared: sum up over rounds
 		before := throughput(t, client, server, 400*time.Millisecond)
 		var writers sync.WaitGroup
 		var conns []*Conn
@@ -80,7 +82,6 @@ func TestStalledReaders(t *testing.T) {
 		}
 		time.Sleep(500 * time.Millisecond)
 		during := throughput(t, client, server, 400*time.Millisecond)
-		after := 0.0
 		for _, c := range conns {
 			_ = c.SetLinger(0)
 			c.Close()
@@ -89,14 +90,16 @@ func TestStalledReaders(t *testing.T) {
 			(<-stalled).Close()
 		}
 		writers.Wait()
-		after = throughput(t, client, server, 400*time.Millisecond)
-		ratio := during / ((before + after) / 2)
-		t.Logf("before %.0f, beside 200 stalled %.0f, after %.0f MB/s: ratio %.2f", before/1e6, during/1e6, after/1e6, ratio)
-		if best = max(best, ratio); best >= 0.9 {
+		after := throughput(t, client, server, 400*time.Millisecond)
+		beside += during
+		alone += (before + after) / 2
+		t.Logf("before %.0f, beside 200 stalled %.0f, after %.0f MB/s: ratio %.2f so far",
+			before/1e6, during/1e6, after/1e6, beside/alone)
+		if round > 0 && beside >= 0.9*alone {
 			return
 		}
 	}
-	t.Errorf("the best ratio of six runs is %.2f", best)
+	t.Errorf("ratio %.2f", beside/alone)
 }
 
 // TestOverCapacity: sessions nobody reads use the budget up; sessions whose reader
@@ -242,4 +245,48 @@ func TestListenBacklog(t *testing.T) {
 	}
 	exchange(t, c)
 	c.Close()
+}
+
+// TestThousandSessions: 1,000 sessions at a time, each of which gets back exactly
+// what it sent.
+func TestThousandSessions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	client, _, service := testPair(t)
+	const sessions, size = 1000, 40_000
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range sessions {
+		wg.Go(func() {
+			c, err := client.Dial(timeoutContext(t, time.Minute), service, uint16(i))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			<-start
+			data := make([]byte, size)
+			random := rand.New(rand.NewPCG(uint64(i), 0))
+			for j := range data {
+				data[j] = byte(random.Uint32())
+			}
+			wg.Go(func() {
+				for off := 0; off < size; off += 5000 {
+					if _, err := c.Write(data[off : off+5000]); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				_ = c.CloseWrite()
+			})
+			got, err := io.ReadAll(c)
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("session %d: %d bytes, %v", i, len(got), err)
+			}
+		})
+	}
+	eventually(t, "all sessions are open", func() bool { return client.Metrics().OpenSessions == sessions || t.Failed() })
+	close(start)
+	wg.Wait()
 }

@@ -91,7 +91,7 @@ func (in *Incoming) accept(packets *PacketConn) error {
 		packets.attach()
 	}
 	answer := answerMessage{Status: StatusAccepted, Extension: s.info.Accepting}
-	if _, err := s.str.Write(answer.Append(make([]byte, 0, answer.Len()))); err != nil {
+	if err := s.writeMessage(answer.Append(make([]byte, 0, answer.Len()))); err != nil {
 		s.abort(codeCancelled)
 		return ErrAborted
 	}

@@ -67,7 +67,18 @@ func (s *session) sendOpen(r *request) error {
 	if len(message.Extension) > MaxExtension {
 		return errTooLong
 	}
-	_, err := s.str.Write(message.Append(make([]byte, 0, message.Len())))
+	return s.writeMessage(message.Append(make([]byte, 0, message.Len())))
+}
+
+// writeMessage writes an open or an answer. What fits into a packet is queued at
+// once; an extension that does not must not wait for ever on a dead path.
+func (s *session) writeMessage(b []byte) error {
+	const atOnce = 1200
+	if len(b) > atOnce {
+		_ = s.str.SetWriteDeadline(time.Now().Add(s.node.cfg.OpenTimeout))
+		defer func() { _ = s.str.SetWriteDeadline(time.Time{}) }()
+	}
+	_, err := s.str.Write(b)
 	return err
 }
 

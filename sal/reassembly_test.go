@@ -84,7 +84,7 @@ func FuzzReassembly(f *testing.F) {
 		now := time.Unix(0, 0)
 		for len(b) >= 3 {
 			now = now.Add(time.Duration(b[0]) * time.Millisecond)
-			r.add(now, uint64(b[0])&3, b[1], b[2], bytes.Repeat([]byte{1}, int(b[1])*int(b[2])%MaxDatagram))
+			r.add(now, uint64(b[0])&3, b[1], b[2], bytes.Repeat([]byte{1}, int(b[1])*int(b[2])%1500))
 			b = b[3:]
 			if r.memory < 0 || r.memory > maxPartialMemory {
 				t.Fatalf("holds %d bytes", r.memory)
