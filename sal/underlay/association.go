@@ -238,7 +238,7 @@ func (a *Association) received(n int, at *arrival) {
 
 // gapMeter measures how long data was missing around a move.
 type gapMeter struct {
-	pause   atomic.Int64 // length of the last notable pause in receiving
+	pause   atomic.Int64 // length of the longest notable pause of late in receiving
 	pauseTo atomic.Int64 // when it ended
 	open    atomic.Int64 // not 0: when data was last received before the move
 	began   atomic.Int64 // when the measuring began
@@ -253,8 +253,9 @@ const (
 )
 
 func (g *gapMeter) received(now, before int64) {
-	if before != 0 && now-before >= notablePause {
-		g.pause.Store(now - before)
+	if d := now - before; before != 0 && d >= notablePause &&
+		(d >= g.pause.Load() || now-g.pauseTo.Load() >= recentPause) {
+		g.pause.Store(d)
 		g.pauseTo.Store(now)
 	}
 	if from := g.open.Load(); from != 0 && g.open.CompareAndSwap(from, 0) {

@@ -1,12 +1,8 @@
 package underlay
 
 import (
-	"container/heap"
 	"context"
-	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"scn.alt/scn/sal/path"
 )
@@ -20,6 +16,7 @@ type engine struct {
 	moving  []*Association // their traffic is told to their machines
 	scratch [ringSize]ringSlot
 	clock   suspendClock
+	nudged  int64 // when neighbours were last asked again
 }
 
 // engineState is the part of an Association that belongs to the engine.
@@ -31,97 +28,6 @@ type engineState struct {
 	polled             bool  // in engine.moving
 	buriedUntil        int64 // not 0: closed
 	deadTold           bool
-}
-
-type eventKind uint8
-
-const (
-	eventPath    eventKind = iota // a path message came
-	eventUnknown                  // a QUIC packet came from an unknown address
-	eventFailed                   // a send failed
-	eventTooBig                   // EMSGSIZE
-	eventTraffic                  // traffic began to move
-)
-
-// event comes from the data path; it is dropped when the engine is behind.
-type event struct {
-	kind  eventKind
-	a     *Association
-	route path.Route
-	size  int
-	data  *pathBuffer
-}
-
-const (
-	eventQueue  = 1024
-	maxPathData = 2048
-)
-
-type pathBuffer struct {
-	n int
-	b [maxPathData]byte
-}
-
-// inbox carries calls of the API to the engine; they are never dropped.
-type inbox struct {
-	mu     sync.Mutex // guards all below
-	calls  []func(*engine)
-	closed bool
-	wake   chan struct{}
-}
-
-func (s *Socket) post(ev event) bool {
-	select {
-	case s.events <- ev:
-		return true
-	default:
-		s.metrics.dropEvents.Add(1)
-		return false
-	}
-}
-
-// call runs f on the engine's goroutine, soon. It reports whether it will.
-func (s *Socket) call(f func(*engine)) bool {
-	s.inbox.mu.Lock()
-	if s.inbox.closed {
-		s.inbox.mu.Unlock()
-		return false
-	}
-	s.inbox.calls = append(s.inbox.calls, f)
-	s.inbox.mu.Unlock()
-	select {
-	case s.inbox.wake <- struct{}{}:
-	default:
-	}
-	return true
-}
-
-// callWait runs f on the engine's goroutine and waits until it has run.
-func (s *Socket) callWait(f func(*engine)) error {
-	done := make(chan struct{})
-	if !s.call(func(e *engine) { f(e); close(done) }) {
-		return ErrClosed
-	}
-	select {
-	case <-done:
-		return nil
-	case <-s.stopped:
-		return ErrClosed
-	}
-}
-
-func (b *inbox) take() []func(*engine) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	calls := b.calls
-	b.calls = nil
-	return calls
-}
-
-func (b *inbox) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.calls, b.closed = nil, true
 }
 
 // noteTraffic tells the engine that traffic began to move after a pause.
@@ -299,102 +205,6 @@ func (e *engine) tell(a *Association) bool {
 	return true
 }
 
-// step gives a machine an event and does what it asks for.
-func (e *engine) step(a *Association, ev path.Event) {
-	if a.machine == nil || a.deadTold {
-		return
-	}
-	a.machine.Step(time.Now(), ev)
-	e.after(a)
-}
-
-// after carries out a machine's actions, and keeps its timer and what is
-// published of it.
-func (e *engine) after(a *Association) {
-	for actions := a.machine.Take(); len(actions) > 0; actions = a.machine.Take() {
-		for _, action := range actions {
-			e.act(a, action)
-		}
-	}
-	info := a.machine.Info()
-	a.rtt.Store(int64(info.RTT))
-	a.lost.Store(info.Lost)
-	var due int64
-	if d := a.machine.Deadline(); !d.IsZero() && !a.deadTold {
-		due = max(1, int64(d.Sub(e.s.start)))
-	}
-	e.schedule(a, due)
-}
-
-func (e *engine) act(a *Association, action path.Action) {
-	s := e.s
-	switch x := action.(type) {
-	case path.Send:
-		s.metrics.pathSent.Add(1)
-		r := s.newRoute(x.Route, unknownMTU)
-		switch errno := s.sendOnce(r, x.Datagram); {
-		case errno == 0:
-		case errno == unix.EMSGSIZE:
-			a.machine.Step(time.Now(), path.TooBig{Route: x.Route, Size: len(x.Datagram) + r.header()})
-		case unusable(errno):
-			s.swallowed(errno)
-			a.machine.Step(time.Now(), path.SendFailed{Route: x.Route})
-		}
-	case path.Use:
-		e.use(a, x)
-	case path.Moved:
-		a.moves.Add(1)
-		a.movedAt.Store(s.now())
-		s.metrics.moves.Add(1)
-		a.gap.begin(s.now(), a.lastReceived.Load())
-		s.cfg.Logger.Info("path moved", "peer", a.node.Short(),
-			"from", x.From.String(), "to", x.To.String(), "lost", x.Gap)
-	case path.Validated:
-		s.table.prove(a, x.Remote)
-	case path.Forgotten:
-		s.table.disprove(a, x.Remote)
-	case path.Resolve:
-		s.metrics.resolves.Add(1)
-		if f := s.cfg.Resolve; f != nil {
-			s.notify(func() { f(a.node) })
-		}
-	case path.Observed:
-		if f := s.cfg.Observed; f != nil && x.Address.Addr() != x.Link.Local {
-			s.notify(func() { f(a.node, x.Address) })
-		}
-	case path.Dead:
-		a.deadTold = true
-		a.lost.Store(true)
-		s.metrics.dead.Add(1)
-		s.cfg.Logger.Info("peer lost", "peer", a.node.Short())
-		if f := s.cfg.Dead; f != nil {
-			s.notify(func() { f(a) })
-		}
-	}
-}
-
-// use publishes the route data takes from now on.
-func (e *engine) use(a *Association, x path.Use) {
-	r := e.s.newRoute(x.Route, x.MTU)
-	if old := a.route.Load(); old != nil && old.path == r.path {
-		r.noGSO.Store(old.noGSO.Load())
-	}
-	a.route.Store(r)
-	if !x.Resend {
-		return
-	}
-	a.gap.begin(e.s.now(), a.lastReceived.Load())
-	n := a.ring.copyTo(&e.scratch)
-	for i := range e.scratch[:n] {
-		slot := &e.scratch[i]
-		e.s.metrics.resent.Add(1)
-		if errno := e.s.transmit(r, slot.data[:slot.size], 0, slot.ecn); errno != 0 {
-			e.s.swallowed(errno)
-			return
-		}
-	}
-}
-
 // bind starts a machine.
 func (e *engine) bind(a *Association, m *path.Machine) {
 	if a.buriedUntil != 0 {
@@ -436,38 +246,6 @@ func (e *engine) bury(a *Association) {
 	e.schedule(a, a.buriedUntil)
 }
 
-// sprayNow takes the next stagger of a handshake at once.
-func (e *engine) sprayNow(a *Association) {
-	if a.machine != nil || a.buriedUntil != 0 || a.route.Load() != nil {
-		return
-	}
-	to, more := a.spray.advance(e.s)
-	n := 0
-	if len(to) > 0 {
-		n = a.ring.copyTo(&e.scratch)
-	}
-	failed := false
-	for _, r := range to {
-		for i := range e.scratch[:n] {
-			slot := &e.scratch[i]
-			e.s.metrics.sprayed.Add(1)
-			if errno := e.s.transmit(r, slot.data[:slot.size], 0, slot.ecn); errno != 0 {
-				e.s.swallowed(errno)
-				failed = true
-				break
-			}
-		}
-	}
-	if !more {
-		return
-	}
-	next := int64(stagger)
-	if failed && len(to) == 1 {
-		next = int64(time.Millisecond)
-	}
-	e.schedule(a, e.s.now()+next)
-}
-
 // runDue runs what is due.
 func (e *engine) runDue() {
 	now := e.s.now()
@@ -493,50 +271,4 @@ func (e *engine) runDue() {
 			e.sprayNow(a)
 		}
 	}
-}
-
-func (e *engine) schedule(a *Association, due int64) {
-	switch {
-	case due == 0:
-		e.unschedule(a)
-	case a.heapAt == 0:
-		a.due = due
-		heap.Push(&e.due, a)
-	case a.due != due:
-		a.due = due
-		heap.Fix(&e.due, a.heapAt-1)
-	}
-}
-
-func (e *engine) unschedule(a *Association) {
-	if a.heapAt != 0 {
-		heap.Remove(&e.due, a.heapAt-1)
-	}
-}
-
-// dueHeap orders associations by their timers.
-type dueHeap []*Association
-
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapAt, h[j].heapAt = i+1, j+1
-}
-
-// Push implements heap.Interface.
-func (h *dueHeap) Push(x any) {
-	a := x.(*Association)
-	*h = append(*h, a)
-	a.heapAt = len(*h)
-}
-
-// Pop implements heap.Interface.
-func (h *dueHeap) Pop() any {
-	old := *h
-	a := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	a.heapAt = 0
-	return a
 }

@@ -55,8 +55,15 @@ func TestFragmentGolden(t *testing.T) {
 
 func TestPieces(t *testing.T) {
 	for _, tc := range []struct{ total, limit, want int }{
-		{1400, 1452, 2 - 1}, {1400, 1252, 2}, {1400, 1096, 2}, {1400, 548, 3}, {1452, 548, 3},
-		{1400, 300, 0}, {1501, 1452, 0}, {1400, fragmentHeader, 0}, {1400, 0, 0},
+		{1400, 1452, 2 - 1},
+		{1400, 1252, 2},
+		{1400, 1096, 2},
+		{1400, 548, 3},
+		{1452, 548, 3},
+		{1400, 300, 0},
+		{1501, 1452, 0},
+		{1400, fragmentHeader, 0},
+		{1400, 0, 0},
 	} {
 		if got := pieces(tc.total, tc.limit); got != tc.want {
 			t.Errorf("pieces(%d, %d) = %d, want %d", tc.total, tc.limit, got, tc.want)

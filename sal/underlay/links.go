@@ -30,6 +30,8 @@ type hostLinks struct {
 	mtu   map[int]int // by interface index
 	// routes identifies the default routes, to notice that they changed.
 	routes []string
+	// gateways are the next hops of the default routes.
+	gateways []netip.Addr
 }
 
 func (l *hostLinks) equal(o *hostLinks) bool {
@@ -235,11 +237,11 @@ func (w *watcher) readOnce() (*hostLinks, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, metric, err := w.defaultRoutes()
+	l := &hostLinks{mtu: make(map[int]int)}
+	metric, err := w.defaultRoutes(l)
 	if err != nil {
 		return nil, err
 	}
-	l := &hostLinks{mtu: make(map[int]int), routes: routes}
 	usable := make(map[int]bool)
 	for _, link := range links {
 		a := link.Attrs()
@@ -269,7 +271,9 @@ func (w *watcher) readOnce() (*hostLinks, error) {
 	return l, nil
 }
 
-func (w *watcher) defaultRoutes() (texts []string, metric map[int]int, err error) {
+// defaultRoutes fills in what l says of routes and returns the preference of each
+// interface that has a default route.
+func (w *watcher) defaultRoutes(l *hostLinks) (metric map[int]int, err error) {
 	metric = make(map[int]int)
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
@@ -278,26 +282,33 @@ func (w *watcher) defaultRoutes() (texts []string, metric map[int]int, err error
 			continue // a kernel without IPv6
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, r := range routes {
 			if r.Dst != nil && !isDefault(r.Dst) {
 				continue
 			}
 			indices := []int{r.LinkIndex}
+			gateways := []net.IP{r.Gw}
 			for _, hop := range r.MultiPath {
 				indices = append(indices, hop.LinkIndex)
+				gateways = append(gateways, hop.Gw)
+			}
+			for _, gw := range gateways {
+				if ip, ok := netip.AddrFromSlice(gw); ok {
+					l.gateways = append(l.gateways, ip.Unmap())
+				}
 			}
 			for _, i := range indices {
 				if m, ok := metric[i]; i != 0 && (!ok || r.Priority < m) {
 					metric[i] = r.Priority
 				}
 			}
-			texts = append(texts, fmt.Sprint(family, r.LinkIndex, r.Gw, r.Priority, len(r.MultiPath)))
+			l.routes = append(l.routes, fmt.Sprint(family, r.LinkIndex, r.Gw, r.Priority, len(r.MultiPath)))
 		}
 	}
-	slices.Sort(texts)
-	return texts, metric, nil
+	slices.Sort(l.routes)
+	return metric, nil
 }
 
 func isDefault(n *net.IPNet) bool {

@@ -39,8 +39,8 @@ type Metrics struct {
 	DroppedUnknownCID, DroppedOversized, DroppedTooBig, DroppedEvents uint64
 
 	// Refreshes counts readings of this host's addresses, WatchErrors lost or
-	// failed notifications.
-	Refreshes, WatchErrors uint64
+	// failed notifications, Nudges neighbours the kernel was made to ask again.
+	Refreshes, WatchErrors, Nudges uint64
 }
 
 type counters struct {
@@ -54,7 +54,7 @@ type counters struct {
 	dropMalformed, dropUnknownType            atomic.Uint64
 	dropUnknownPeer, dropUnknownCID           atomic.Uint64
 	dropOversized, dropTooBig, dropEvents     atomic.Uint64
-	refreshes, watchErrors                    atomic.Uint64
+	refreshes, watchErrors, nudges            atomic.Uint64
 }
 
 // Metrics returns a snapshot of the counters.
@@ -75,6 +75,6 @@ func (s *Socket) Metrics() Metrics {
 		DroppedUnknownPeer: c.dropUnknownPeer.Load(), DroppedUnknownCID: c.dropUnknownCID.Load(),
 		DroppedOversized: c.dropOversized.Load(), DroppedTooBig: c.dropTooBig.Load(),
 		DroppedEvents: c.dropEvents.Load(),
-		Refreshes:     c.refreshes.Load(), WatchErrors: c.watchErrors.Load(),
+		Refreshes:     c.refreshes.Load(), WatchErrors: c.watchErrors.Load(), Nudges: c.nudges.Load(),
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"scn.alt/scn/routing/identity"
 )
 
@@ -187,15 +189,61 @@ func TestSessionSurvivesMoves(t *testing.T) {
 	}
 }
 
+// TestBlackout has a switch between client and router lose everything, which
+// neither end is told of; and a router that forwards nothing.
 func TestBlackout(t *testing.T) {
 	w := newWorld(t)
-	var gaps []time.Duration
-	for _, d := range []time.Duration{300 * time.Millisecond, time.Second, 3 * time.Second} {
-		w.router.down("side1eth0")
+	sw := newHost(t)
+	w.left.must(w.left.nl.LinkDel(w.left.link("eth0")))
+	cable(w.left, "eth0", sw, "left")
+	cable(w.router, "side1", sw, "right")
+	sw.must(sw.nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bridge"}}))
+	sw.up("bridge")
+	mend := func() {
+		sw.must(sw.nl.LinkSetMaster(sw.link("left"), sw.link("bridge")))
+		sw.must(sw.nl.LinkSetMaster(sw.link("right"), sw.link("bridge")))
+	}
+	mend()
+	w.router.add("side1", "10.1.0.1/24")
+	w.left.join("eth0", 1, 0)
+	t.Logf("new link: %v", w.echo.resumed(t, time.Now()))
+	for _, d := range []time.Duration{300 * time.Millisecond, time.Second, 5 * time.Second} {
+		time.Sleep(200 * time.Millisecond)
+		sw.must(sw.nl.LinkSetNoMaster(sw.link("left")))
 		time.Sleep(d)
+		mend()
+		gap := w.echo.resumed(t, time.Now())
+		t.Logf("cut for %v: resumed after %v", d, gap)
+		if gap > 5*time.Second {
+			t.Errorf("resumed %v after a cut of %v", gap, d)
+		}
+		if d >= time.Second { // less may end before the path is taken for lost
+			eventually(t, "gap told", func() bool { return w.c.a.Info().LastGap > d*9/10 })
+		}
+	}
+	for _, d := range []time.Duration{300 * time.Millisecond, 2 * time.Second} {
+		time.Sleep(200 * time.Millisecond)
+		w.router.sysctl("net/ipv4/ip_forward", "0")
+		time.Sleep(d)
+		w.router.sysctl("net/ipv4/ip_forward", "1")
+		t.Logf("no forwarding for %v: resumed after %v", d, w.echo.resumed(t, time.Now()))
+	}
+	t.Logf("client %+v", w.client.Metrics())
+}
+
+// TestCarrierLost pulls the cable at the far end.
+func TestCarrierLost(t *testing.T) {
+	w := newWorld(t)
+	var gaps []time.Duration
+	for range 4 {
+		w.router.down("side1eth0")
+		time.Sleep(time.Second)
 		w.router.up("side1eth0")
 		gaps = append(gaps, w.echo.resumed(t, time.Now()))
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Logf("resumed after %v; info %+v", gaps, w.c.a.Info())
+	t.Logf("resumed after %v, %d neighbours asked again", gaps, w.client.Metrics().Nudges)
+	if m := median(gaps); m > time.Second {
+		t.Errorf("median %v", m)
+	}
 }

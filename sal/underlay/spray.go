@@ -185,3 +185,35 @@ func (a *Association) answeredBy(at *arrival, joined bool) bool {
 	a.s.table.prove(a, at.from)
 	return true
 }
+
+// sprayNow takes the next stagger of a handshake at once.
+func (e *engine) sprayNow(a *Association) {
+	if a.machine != nil || a.buriedUntil != 0 || a.route.Load() != nil {
+		return
+	}
+	to, more := a.spray.advance(e.s)
+	n := 0
+	if len(to) > 0 {
+		n = a.ring.copyTo(&e.scratch)
+	}
+	failed := false
+	for _, r := range to {
+		for i := range e.scratch[:n] {
+			slot := &e.scratch[i]
+			e.s.metrics.sprayed.Add(1)
+			if errno := e.s.transmit(r, slot.data[:slot.size], 0, slot.ecn); errno != 0 {
+				e.s.swallowed(errno)
+				failed = true
+				break
+			}
+		}
+	}
+	if !more {
+		return
+	}
+	next := int64(stagger)
+	if failed && len(to) == 1 {
+		next = int64(time.Millisecond)
+	}
+	e.schedule(a, e.s.now()+next)
+}
