@@ -101,8 +101,11 @@ func (c Config) Validate() error {
 		name       string
 		value, max int
 	}{
-		{"flows", c.MaxFlows, 786432}, {"held flows", c.MaxHeld, 65536}, {"packet flows", c.MaxPacketFlows, 65536},
-		{"pings", c.MaxPings, 65536}, {"queues", c.Queues, 16},
+		{"flows", c.MaxFlows, 786432},
+		{"held flows", c.MaxHeld, 65536},
+		{"packet flows", c.MaxPacketFlows, 65536},
+		{"pings", c.MaxPings, 65536},
+		{"queues", c.Queues, 16},
 	} {
 		if n.value < 1 || n.value > n.max {
 			fault("number of %s is %d, must be 1 to %d", n.name, n.value, n.max)

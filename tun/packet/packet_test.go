@@ -110,8 +110,10 @@ func TestChecksumAgainstModel(t *testing.T) {
 func TestTurnAgainstModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, c := range []struct{ src, dst, newSrc, newDst netip.AddrPort }{
-		{app4, virtual4, peer4, own4}, {own4, peer4, virtual4, app4},
-		{app6, virtual6, peer6, own6}, {own6, peer6, virtual6, app6},
+		{app4, virtual4, peer4, own4},
+		{own4, peer4, virtual4, app4},
+		{app6, virtual6, peer6, own6},
+		{own6, peer6, virtual6, app6},
 	} {
 		turn := NewTurn(c.src, c.dst, c.newSrc, c.newDst)
 		for range 500 {

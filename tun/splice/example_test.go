@@ -14,10 +14,9 @@ func Example() {
 	client, a := net.Pipe()
 	b, server := net.Pipe()
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		res, err := splice.Both(context.Background(), a, b, splice.NewBuffers(1<<20))
-		fmt.Println(res.AToB, res.BToA, err)
-	})
+	var res splice.Result
+	var err error
+	wg.Go(func() { res, err = splice.Both(context.Background(), a, b, splice.NewBuffers(1<<20)) })
 	wg.Go(func() {
 		fmt.Fprint(client, "hello")
 		client.Close()
@@ -26,6 +25,7 @@ func Example() {
 	fmt.Println(string(text))
 	server.Close()
 	wg.Wait()
+	fmt.Println(res.AToB, res.BToA, err)
 	// Output:
 	// hello
 	// 5 0 <nil>

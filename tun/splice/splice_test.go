@@ -166,6 +166,36 @@ func TestResetIsCarried(t *testing.T) {
 	}
 }
 
+// selfCopying is a stream that copies itself, as the overlay's sessions do.
+type selfCopying struct{ hidden }
+
+func (c selfCopying) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{c.tcp})
+}
+
+func TestWriterTo(t *testing.T) {
+	left, a := pair(t)
+	b, right := pair(t)
+	var wg sync.WaitGroup
+	var res Result
+	var err error
+	wg.Go(func() { res, err = Both(t.Context(), a, selfCopying{hidden{b, b}}, NewBuffers(0)) })
+	_, _ = right.Write([]byte("hello"))
+	_ = right.CloseWrite()
+	if got, err := io.ReadAll(left); err != nil || string(got) != "hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_ = left.SetLinger(0)
+	left.Close()
+	if _, err := right.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Error(err)
+	}
+	wg.Wait()
+	if !errors.Is(err, syscall.ECONNRESET) || res.BToA != 5 {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
 func TestContextResetsBoth(t *testing.T) {
 	j := join(t, true, 1<<20)
 	cause := errors.New("enough")

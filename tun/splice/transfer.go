@@ -18,6 +18,9 @@ func transfer(to, from net.Conn, buffers *Buffers) (int64, error) {
 		return fromSocket(to, c, buffers)
 	case *net.UnixConn:
 		return fromSocket(to, c, buffers)
+	case io.WriterTo:
+		// It knows when bytes are there; sessions of the overlay hold no buffer until then.
+		return c.WriteTo(to)
 	}
 	return fromConn(to, from, buffers)
 }

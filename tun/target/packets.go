@@ -55,9 +55,9 @@ func (p *Provider) relayPackets(ctx context.Context, session, up net.Conn) error
 		}
 	})
 	pump := func(to, from net.Conn, count *atomic.Int64) {
-		buf := make([]byte, maxDatagram+1)
+		next := reader(from)
 		for {
-			n, err := from.Read(buf)
+			b, err := next()
 			if errors.Is(err, io.EOF) {
 				end(nil)
 				return
@@ -67,11 +67,11 @@ func (p *Provider) relayPackets(ctx context.Context, session, up net.Conn) error
 				return
 			}
 			last.Store(int64(time.Since(start)))
-			if _, err := to.Write(buf[:n]); err != nil && !transient(err) {
+			if _, err := to.Write(b); err != nil && !transient(err) {
 				end(err)
 				return
 			}
-			count.Add(int64(n))
+			count.Add(int64(len(b)))
 		}
 	}
 	wg.Go(func() { pump(up, session, &p.bytesIn) })
@@ -81,6 +81,19 @@ func (p *Provider) relayPackets(ctx context.Context, session, up net.Conn) error
 		return nil // the caller hung up
 	}
 	return first
+}
+
+// reader returns how to get a connection's datagrams, each valid until the next. A
+// session that has ReadDatagram needs no buffer of ours.
+func reader(c net.Conn) func() ([]byte, error) {
+	if d, ok := c.(interface{ ReadDatagram() ([]byte, error) }); ok {
+		return d.ReadDatagram
+	}
+	buf := make([]byte, maxDatagram+1)
+	return func() ([]byte, error) {
+		n, err := c.Read(buf)
+		return buf[:n], err
+	}
 }
 
 // transient reports whether a datagram was merely lost: too long for the way, or no
