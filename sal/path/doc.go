@@ -50,7 +50,9 @@
 //
 // Checking challenges the path in use, searching challenges all pairs at once,
 // again after 10, 20, 40 … ms and, when that does not help, asks for the peer's
-// newest record ([Resolve]) with bounded back-off.
+// newest record ([Resolve]) with bounded back-off. Anything authentic from the
+// peer begins the back-off anew. A standby path proved within a minute is used at
+// once when the link in use goes away, and has to answer then.
 //
 // # Agreement
 //

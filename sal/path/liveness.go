@@ -3,15 +3,6 @@ package path
 import "time"
 
 const (
-	// retryLeast is the first wait of a search's back-off.
-	retryLeast = 10 * time.Millisecond
-	// retryUnproved is the same towards an address whose budget is four packets;
-	// it grows fourfold: 0, 40, 200, 840 ms.
-	retryUnproved = 40 * time.Millisecond
-	// urgentCap and searchCap bound the back-off: of checking, and of a search,
-	// where it is an eighth of its age in between.
-	urgentCap = 250 * time.Millisecond
-	searchCap = time.Second
 	// burstInterval is how soon after a burst of challenges another may begin.
 	burstInterval = 250 * time.Millisecond
 	// silenceLeast is how long data must go unanswered at least.
@@ -23,13 +14,6 @@ const (
 	// keepAliveLeast is how long a keep-alive's answer may take at least: nobody
 	// waits for it.
 	keepAliveLeast = time.Second
-	// measureInterval is how soon after an echo a path is measured again while it
-	// has few samples, reconfirm how long the peer has to confirm.
-	measureInterval = 100 * time.Millisecond
-	// idleTries is how often a path not in use is tried before it is left for
-	// later, retryMost the longest wait then.
-	idleTries = 4
-	retryMost = 5 * time.Minute
 	// resolveLeast and resolveMost bound the back-off of Resolve.
 	resolveLeast = 50 * time.Millisecond
 	resolveMost  = 15 * time.Second
@@ -194,54 +178,6 @@ func (m *Machine) heardAuthentic() {
 	if m.mode == searching && m.now.Sub(m.lastBurst) >= burstInterval {
 		m.burst()
 	}
-}
-
-// patience is how long after a challenge on p the next goes, 0 if none is due.
-func (m *Machine) patience(p *pair) time.Duration {
-	n := p.attempts
-	proved := p.address != nil && p.address.isProved(m.now)
-	wanted := m.claim.route == p.route && m.claim.generation >= m.generation && p != m.current
-	if m.mode == searching || wanted || p == m.current && (m.mode == checking || m.unsettled()) {
-		base, limit := retryLeast, urgentCap
-		if !proved {
-			return max(backOff(retryUnproved, 2*n, smallWindow), retryUnproved)
-		}
-		if m.mode == searching {
-			limit = min(max(m.now.Sub(m.lostAt)/8, urgentCap), searchCap)
-		} else if rtt := p.rtt.smooth; rtt != 0 {
-			base = max(base, rtt+rtt/4)
-		}
-		if p == m.current && m.mode == steady {
-			limit = max(time.Second, 2*base)
-		}
-		return max(base, backOff(base, n, limit))
-	}
-	if p == m.current {
-		return 0 // the keep-alive timer sees to it
-	}
-	switch {
-	case n == 0 && p.rtt.samples < fasterSamples:
-		return measureInterval
-	case n == 0 && m.sessions:
-		return m.cfg.KeepAlive
-	case n == 0:
-		return 0
-	case n < idleTries:
-		return backOff(measureInterval, 2*n, m.cfg.KeepAlive)
-	case m.sessions:
-		return min(max(backOff(m.cfg.KeepAlive, n-idleTries+1, retryMost), m.cfg.KeepAlive), retryMost)
-	default:
-		return 0
-	}
-}
-
-// backOff is base doubled n-1 times, at most limit.
-func backOff(base time.Duration, n int, limit time.Duration) time.Duration {
-	d := base
-	for i := 1; i < n && d < limit; i++ {
-		d *= 2
-	}
-	return min(d, limit)
 }
 
 func (m *Machine) onTraffic(sent, received time.Time) {
