@@ -109,7 +109,8 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 				}
 			}
 			cycle()
-			if n := testing.AllocsPerRun(200, cycle); n != 0 {
+			// The race detector makes sync.Pool forget at random.
+			if n := testing.AllocsPerRun(200, cycle); n != 0 && !raceEnabled {
 				t.Errorf("%v allocations per run", n)
 			}
 			if m := to.Metrics(); tc.mtu < 1400 && m.Joined == 0 {
