@@ -88,6 +88,9 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Logger receives state changes. Default: discard.
 	Logger *slog.Logger
+	// Hello is opaque: every peer gets it with the first words of a connection, and
+	// shows it as PeerInfo.Hello. At most MaxExtension bytes. Default: nothing.
+	Hello []byte
 	// Clock tells the time; peers compare their clocks with it. Default time.Now.
 	Clock func() time.Time
 
@@ -131,6 +134,9 @@ func (c Config) Validate() error {
 		if t <= 0 {
 			fault("%s %s is not positive", name, t)
 		}
+	}
+	if len(c.Hello) > MaxExtension {
+		fault("Hello of %d bytes is above %d", len(c.Hello), MaxExtension)
 	}
 	for _, a := range c.Advertise {
 		if !a.IsValid() || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {

@@ -129,6 +129,24 @@ func TestOtherKey(t *testing.T) {
 	}
 }
 
+// TestAddressOfAnother: the first address is somebody else's, the next is right.
+func TestAddressOfAnother(t *testing.T) {
+	r := &saltest.Resolver{}
+	client, other, server := testNode(t, 1, r), testNode(t, 2, r), testNode(t, 3, r)
+	foreign := testNode(t, 4, r, func(c *Config) { c.Network = saltest.Key(998).Network() })
+	service := saltest.Key(100).Service()
+	server.Handle(service, echo)
+	r.SetService(service, record.Candidate{Node: server.ID(), Locators: []netip.AddrPort{
+		other.Locators()[0], foreign.Locators()[0], server.Locators()[0],
+	}})
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, c)
+	c.Close()
+}
+
 func TestOtherNetwork(t *testing.T) {
 	r := &saltest.Resolver{}
 	client := testNode(t, 1, r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,8 @@ type link struct {
 	retired  bool
 	ended    bool // takes no session any more
 	instance [16]byte
-	known    bool // instance is known
+	known    bool   // instance is known
+	said     []byte // the opaque part of the peer's hello
 }
 
 func newLink(n *Node, peer identity.NodeID, initiator bool, conn *quic.Conn, assoc association) *link {
@@ -124,7 +126,7 @@ func (l *link) sendHello() {
 	if err != nil {
 		return
 	}
-	m := helloMessage{Instance: l.node.instance, Time: l.node.cfg.Clock().UnixNano()}
+	m := helloMessage{Instance: l.node.instance, Time: l.node.cfg.Clock().UnixNano(), Extension: l.node.cfg.Hello}
 	_, _ = s.Write(m.Append(nil))
 	// The stream stays open for later control messages.
 }
@@ -151,7 +153,7 @@ func (l *link) receiveHello() {
 
 func (l *link) greet(m helloMessage) {
 	l.mu.Lock()
-	l.instance, l.known = m.Instance, true
+	l.instance, l.known, l.said = m.Instance, true, m.Extension
 	l.mu.Unlock()
 	l.node.clock.observe(l.peer, time.Unix(0, m.Time), l.node.cfg.Clock(), l.quic.ConnectionStats().SmoothedRTT)
 	l.node.endStale(l.peer, time.Now())
@@ -242,6 +244,13 @@ func (l *link) helloInstance() (instance [16]byte, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.instance, l.known
+}
+
+// helloExtension returns the opaque part of the peer's hello.
+func (l *link) helloExtension() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.said)
 }
 
 // usable reports whether new sessions may be opened on the link.

@@ -85,6 +85,8 @@ type PeerInfo struct {
 	BytesSent, BytesReceived uint64
 	// Since is when the connection was made.
 	Since time.Time
+	// Hello is what the peer's Config.Hello says; nil until it came.
+	Hello []byte
 }
 
 // Peers describes the connected peers, in the order of their node IDs. A peer
@@ -111,7 +113,7 @@ func (n *Node) Peers() []PeerInfo {
 			Node: l.peer, Local: info.Local, Remote: info.Remote,
 			RTT: cmp.Or(info.RTT, l.quic.ConnectionStats().SmoothedRTT), MTU: info.MTU,
 			Sessions: l.openCount(), Moves: info.Moves, LastGap: info.LastGap,
-			BytesSent: info.BytesSent, BytesReceived: info.BytesReceived, Since: l.opened,
+			BytesSent: info.BytesSent, BytesReceived: info.BytesReceived, Since: l.opened, Hello: l.helloExtension(),
 		}
 		if k := len(peers) - 1; k >= 0 && peers[k].Node == p.Node {
 			p.Sessions += peers[k].Sessions

@@ -260,24 +260,43 @@ func (n *Node) dialLink(ctx context.Context, op *dialOp, c record.Candidate) (*l
 	if len(locators) == 0 {
 		return nil, ErrUnreachable
 	}
-	assoc, err := n.carrier.dial(c.Node, locators)
+	timer := time.AfterFunc(lookAgain, func() { n.resolvePeer(c.Node) })
+	defer timer.Stop()
+	for {
+		l, answered, err := n.handshake(ctx, op, c.Node, locators)
+		if err == nil {
+			return l, nil
+		}
+		// Somebody else may have an address the node once had, or has in another
+		// private network, and be the first to answer.
+		rest := slices.DeleteFunc(slices.Clone(locators), func(a netip.AddrPort) bool { return a == answered })
+		if len(rest) == 0 || len(rest) == len(locators) || ctx.Err() != nil {
+			return nil, err
+		}
+		locators = rest
+	}
+}
+
+// handshake does one handshake. When it fails, answered is the address of whoever
+// took part in it, if anybody did.
+func (n *Node) handshake(ctx context.Context, op *dialOp, id identity.NodeID, locators []netip.AddrPort) (l *link, answered netip.AddrPort, err error) {
+	assoc, err := n.carrier.dial(id, locators)
 	if err != nil {
-		return nil, errors.Join(ErrUnreachable, err)
+		return nil, answered, errors.Join(ErrUnreachable, err)
 	}
 	n.mu.Lock()
 	op.assoc = assoc
 	n.mu.Unlock()
-	timer := time.AfterFunc(lookAgain, func() { n.resolvePeer(c.Node) })
-	defer timer.Stop()
-	conn, err := n.transport.Dial(ctx, assoc.Addr(), dialTLS(n.tls, c.Node), n.quic)
+	conn, err := n.transport.Dial(ctx, assoc.Addr(), dialTLS(n.tls, id), n.quic)
 	if err != nil {
+		answered = assoc.Info().Remote
 		_ = assoc.Close()
 		if ctx.Err() != nil && n.ctx.Err() == nil {
-			return nil, ErrUnreachable
+			return nil, answered, ErrUnreachable
 		}
-		return nil, linkError(err, false)
+		return nil, answered, linkError(err, false)
 	}
-	return newLink(n, c.Node, true, conn, assoc), nil
+	return newLink(n, id, true, conn, assoc), answered, nil
 }
 
 // firstLocators asks where a node is and returns the first answer.

@@ -309,7 +309,10 @@ func TestClockOffset(t *testing.T) {
 	r := &saltest.Resolver{}
 	client := testNode(t, 1, r)
 	for i, ahead := range []time.Duration{time.Hour, time.Hour + time.Second, -1000 * time.Hour} {
-		server := testNode(t, 2+i, r, func(c *Config) { c.Clock = func() time.Time { return time.Now().Add(ahead) } })
+		server := testNode(t, 2+i, r, func(c *Config) {
+			c.Clock = func() time.Time { return time.Now().Add(ahead) }
+			c.Hello = []byte("greetings")
+		})
 		service := provide(r, 100+i, server)
 		server.Handle(service, echo)
 		c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
@@ -318,6 +321,11 @@ func TestClockOffset(t *testing.T) {
 		}
 		defer c.Close()
 		eventually(t, "hello", func() bool { _, n := client.ClockOffset(); return n == i+1 })
+	}
+	for _, p := range client.Peers() {
+		if string(p.Hello) != "greetings" {
+			t.Errorf("peer's hello %q", p.Hello)
+		}
 	}
 	got, n := client.ClockOffset()
 	if d := got - time.Hour; d < -time.Second || d > time.Second || n != 3 {
