@@ -61,11 +61,15 @@ func newNetwork(t *testing.T, n int, adjust func(i int, cfg *Config)) *testNetwo
 	t.Helper()
 	w := &testNetwork{t: t, founder: testKey("founder")}
 	var configs []Config
+	request := 2 * time.Second
+	if raceEnabled {
+		request = 5 * time.Second
+	}
 	for i := range n {
 		configs = append(configs, Config{
 			Key:           testKey("node", i),
 			Listen:        netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t)),
-			AllowLoopback: true, RequestTimeout: 2 * time.Second, LookupTimeout: 6 * time.Second,
+			AllowLoopback: true, RequestTimeout: request, LookupTimeout: 3 * request,
 			retry: 100 * time.Millisecond,
 		})
 	}
