@@ -150,7 +150,7 @@ func enableIPv6(name string) bool {
 }
 
 func (d *device) close() error {
-	var errs []error
+	errs := make([]error, 0, len(d.queues))
 	for _, q := range d.queues {
 		errs = append(errs, q.Close())
 	}

@@ -57,6 +57,7 @@ func (v verdict) reason() packet.Reason {
 		return packet.PortUnreachable
 	case verdictProhibited:
 		return packet.Prohibited
+	case verdictUnreachable:
 	}
 	return packet.HostUnreachable
 }

@@ -39,11 +39,11 @@ func fromSocket(to net.Conn, from syscall.Conn, buffers *Buffers) (total int64, 
 		buf = buffers.get(true)
 		for {
 			n, failed = syscall.Read(int(fd), buf)
-			if failed != syscall.EINTR { //nolint:errorlint // a bare errno of a raw call
+			if failed != syscall.EINTR { // a bare errno, nothing wraps it
 				break
 			}
 		}
-		if failed == syscall.EAGAIN { //nolint:errorlint // as above
+		if failed == syscall.EAGAIN {
 			buffers.put(buf)
 			buf = nil
 			return false

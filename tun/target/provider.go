@@ -23,7 +23,7 @@ var ErrNoTarget error = noTarget{}
 type noTarget struct{}
 
 func (noTarget) Error() string   { return "no target on this port" }
-func (noTarget) Is(e error) bool { return e == syscall.ECONNREFUSED } //nolint:errorlint // a bare errno
+func (noTarget) Is(e error) bool { return e == syscall.ECONNREFUSED }
 
 // Config configures a Provider. The zero value is valid.
 type Config struct {

@@ -225,7 +225,7 @@ func provider(t *testing.T, cfg Config, targets ...string) *Provider {
 
 // handle runs one session and returns it once it was answered, with a channel that has
 // Handle's error at the end.
-func handle(t *testing.T, ctx context.Context, p *Provider, port uint16, protocol record.Protocol) (*session, <-chan error) {
+func handle(ctx context.Context, t *testing.T, p *Provider, port uint16, protocol record.Protocol) (*session, <-chan error) {
 	t.Helper()
 	s := &session{}
 	answered := make(chan struct{})
@@ -248,7 +248,7 @@ func TestStreams(t *testing.T) {
 	serve(t, "unix", socket, upper)
 	p := provider(t, Config{}, "80=tcp://"+serve(t, "tcp", "127.0.0.1:0", upper), "81=unix://"+socket)
 	for _, port := range []uint16{80, 81} {
-		s, done := handle(t, t.Context(), p, port, record.TCP)
+		s, done := handle(t.Context(), t, p, port, record.TCP)
 		if s.rejected != nil {
 			t.Fatal(s.rejected)
 		}
@@ -276,7 +276,7 @@ func TestRefusalsAreTruthful(t *testing.T) {
 	l.Close()
 	p := provider(t, Config{}, "80=tcp://"+gone, "81=unix:///nowhere/socket")
 	for port, protocol := range map[uint16]record.Protocol{80: record.TCP, 81: record.TCP, 82: record.TCP, 83: record.UDP} {
-		s, done := handle(t, t.Context(), p, port, protocol)
+		s, done := handle(t.Context(), t, p, port, protocol)
 		if s.accepted || !errors.Is(s.rejected, syscall.ECONNREFUSED) {
 			t.Errorf("port %d: accepted %v, rejected with %v", port, s.accepted, s.rejected)
 		}
@@ -288,14 +288,14 @@ func TestRefusalsAreTruthful(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}, "80=tcp://192.0.2.1:80")
-	s, _ := handle(t, t.Context(), slow, 80, record.TCP)
+	s, _ := handle(t.Context(), t, slow, 80, record.TCP)
 	if !errors.Is(s.rejected, context.DeadlineExceeded) {
 		t.Error(s.rejected)
 	}
 	denied := provider(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, syscall.EACCES
 	}}, "80=unix:///x")
-	if s, _ = handle(t, t.Context(), denied, 80, record.TCP); errors.Is(s.rejected, syscall.EACCES) || !errors.Is(s.rejected, syscall.ECONNREFUSED) {
+	if s, _ = handle(t.Context(), t, denied, 80, record.TCP); errors.Is(s.rejected, syscall.EACCES) || !errors.Is(s.rejected, syscall.ECONNREFUSED) {
 		t.Errorf("our own lack of rights is told as the caller's: %v", s.rejected)
 	}
 }
@@ -306,7 +306,7 @@ func TestResetIsCarriedToTheTarget(t *testing.T) {
 		_, err := io.Copy(io.Discard, c)
 		got <- err
 	}))
-	s, done := handle(t, t.Context(), p, 80, record.TCP)
+	s, done := handle(t.Context(), t, p, 80, record.TCP)
 	_ = s.client.(*net.TCPConn).SetLinger(0)
 	s.client.Close()
 	if err := <-got; !errors.Is(err, syscall.ECONNRESET) {
@@ -328,7 +328,7 @@ func TestProxyHeader(t *testing.T) {
 			_, _ = c.Write(b)
 		})
 		p := provider(t, Config{ProxyProtocol: true, Network: n}, "80=tcp://"+addr)
-		s, _ := handle(t, t.Context(), p, 80, record.TCP)
+		s, _ := handle(t.Context(), t, p, 80, record.TCP)
 		fmt.Fprint(s.client, "body")
 		_ = s.client.(*net.TCPConn).CloseWrite()
 		if got, err := io.ReadAll(s.client); err != nil || string(got) != "body" {
@@ -371,7 +371,7 @@ func TestDatagrams(t *testing.T) {
 		}
 	})
 	p := provider(t, Config{PacketIdle: 200 * time.Millisecond}, "53=udp://"+l.LocalAddr().String())
-	s, done := handle(t, t.Context(), p, 53, record.UDP)
+	s, done := handle(t.Context(), t, p, 53, record.UDP)
 	buf := make([]byte, 70000)
 	for _, size := range []int{0, 1, 8 << 10, 60000, 65507} {
 		msg := bytes.Repeat([]byte("a"), size)
@@ -394,7 +394,7 @@ func TestDatagrams(t *testing.T) {
 	wg.Wait()
 
 	// A target that is gone refuses by ICMP.
-	s, done = handle(t, t.Context(), p, 53, record.UDP)
+	s, done = handle(t.Context(), t, p, 53, record.UDP)
 	if _, err := s.client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -411,8 +411,8 @@ func TestDatagrams(t *testing.T) {
 func TestContextEndsSessions(t *testing.T) {
 	p := provider(t, Config{}, "80=tcp://"+serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), "53=udp://127.0.0.1:1")
 	ctx, cancel := context.WithCancel(t.Context())
-	_, done := handle(t, ctx, p, 80, record.TCP)
-	_, done2 := handle(t, ctx, p, 53, record.UDP)
+	_, done := handle(ctx, t, p, 80, record.TCP)
+	_, done2 := handle(ctx, t, p, 53, record.UDP)
 	cancel()
 	for _, d := range []<-chan error{done, done2} {
 		select {
