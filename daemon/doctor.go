@@ -16,6 +16,7 @@ import (
 
 	"scn.alt/scn/daemon/control"
 	"scn.alt/scn/daemon/node"
+	"scn.alt/scn/naming/resolver"
 )
 
 // State is the verdict of one check.
@@ -34,6 +35,22 @@ type Finding struct {
 	State  State  `json:"state"`
 	Found  string `json:"found"`
 	Advice string `json:"advice,omitempty"`
+}
+
+// Repair puts back what a daemon that was killed, guardian and all, left of its own
+// in the host's resolver. It does nothing on a host in order, nor while a daemon of
+// the directory runs.
+func Repair(dir string) error {
+	d, err := node.OpenDirectory(dir)
+	if err != nil {
+		return err
+	}
+	lock, err := d.Lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return resolver.Repair(resolver.Config{StateDir: d.StateDir()})
 }
 
 // Doctor looks for what keeps the node in dir from working on this host, and says
@@ -145,6 +162,9 @@ func checkResolver(dns *control.DNS) Finding {
 	b, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
 		return Finding{"resolver", Bad, err.Error(), "write a nameserver line into /etc/resolv.conf"}
+	}
+	if dns == nil && strings.HasPrefix(string(b), "# Written by scn") {
+		return Finding{"resolver", Bad, "/etc/resolv.conf still names a daemon that is gone", "scn doctor --repair, or start it again: scn up"}
 	}
 	var servers []string
 	for l := range strings.Lines(string(b)) {

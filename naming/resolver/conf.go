@@ -78,7 +78,7 @@ func render(run string, own []netip.Addr, before original, fallback bool) []byte
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s%s.\n", marker, run)
 	fmt.Fprintf(&b, "# scn asks the host's own servers for every other name. What was here before is\n")
-	fmt.Fprintf(&b, "# below and comes back when scn ends; \"scn doctor\" puts it back if scn is gone.\n")
+	fmt.Fprintf(&b, "# below and comes back when scn ends; \"scn doctor --repair\" puts it back if scn is gone.\n")
 	switch {
 	case before.Link != "":
 		fmt.Fprintf(&b, "%s%s\n", linkPrefix, before.Link)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -46,14 +47,13 @@ needs no root and no TUN; it suits ssh's ProxyCommand and scripts.`,
 // pump joins the connection to standard input and output. It returns when the
 // peer has ended its side: standard input may never end.
 func (a *app) pump(ctx context.Context, conn net.Conn) error {
-	sent := make(chan error, 1)
-	go func() { // ends with the process or with standard input
+	// Nobody waits for this one: standard input may never end, the process does.
+	new(sync.WaitGroup).Go(func() {
 		_, err := io.Copy(conn, a.stdin)
 		if half, ok := conn.(interface{ CloseWrite() error }); ok && err == nil {
-			err = half.CloseWrite()
+			_ = half.CloseWrite()
 		}
-		sent <- err
-	}()
+	})
 	_, err := io.Copy(a.stdout, conn)
 	if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 		return nil

@@ -12,15 +12,22 @@ import (
 )
 
 func (a *app) doctorCommand() *cobra.Command {
-	return a.reads(&cobra.Command{
+	var repair bool
+	cmd := a.reads(&cobra.Command{
 		Use:     "doctor",
 		Short:   "find what is wrong with this host and say what to do",
-		Example: example("scn doctor", "scn doctor --json"),
+		Long:    "doctor checks TUN, capabilities, port 53, resolver, clock, reachability and MTU, and changes nothing;\nwith --repair it first puts back the host's resolver after a daemon that was killed, guardian and all.",
+		Example: example("scn doctor", "scn doctor --json", "scn doctor --repair"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir := a.dir
 			if dir == "" {
 				dir = daemon.DefaultDir
+			}
+			if repair {
+				if err := daemon.Repair(dir); err != nil {
+					return err
+				}
 			}
 			findings := daemon.Doctor(cmd.Context(), dir)
 			bad := false
@@ -41,6 +48,8 @@ func (a *app) doctorCommand() *cobra.Command {
 			return err
 		},
 	})
+	cmd.Flags().BoolVar(&repair, "repair", false, "put the host's resolver back first")
+	return cmd
 }
 
 func (a *app) backupCommand() *cobra.Command {
