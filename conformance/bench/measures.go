@@ -203,8 +203,8 @@ func gaps(ctx context.Context, _ *bench, r *rig, t *table) error {
 			if err == nil {
 				move(kind.who...)
 				usable := time.Now()
-				err = echo.Settle(bounded, 300*time.Millisecond)
-				silence, _ := echo.Silence(usable)
+				var silence time.Duration
+				silence, err = echo.Recovered(bounded, usable, 300*time.Millisecond)
 				silences = append(silences, silence)
 			}
 			cancel()

@@ -138,19 +138,30 @@ func (e *Echo) SilenceBetween(since, until time.Time) (longest time.Duration, he
 	return max(longest, until.Sub(last)), heard
 }
 
-// Settle waits until answers have come for quiet long without a pause of more
-// than half of it, or ctx ends.
-func (e *Echo) Settle(ctx context.Context, quiet time.Duration) error {
+// Recovered waits until answers have come for quiet long, after the given
+// moment, without a pause of more than half of that, or until ctx ends. It
+// returns the longest silence since then.
+func (e *Echo) Recovered(ctx context.Context, since time.Time, quiet time.Duration) (time.Duration, error) {
 	for {
-		if silence, heard := e.Silence(time.Now().Add(-quiet)); heard && silence < quiet/2 {
-			return nil
+		now := time.Now()
+		if from := now.Add(-quiet); from.After(since) {
+			if pause, heard := e.SilenceBetween(from, now); heard && pause < quiet/2 {
+				longest, _ := e.SilenceBetween(since, now)
+				return longest, nil
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, context.Cause(ctx)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// Settle waits until the echo is steady: Recovered from now on.
+func (e *Echo) Settle(ctx context.Context, quiet time.Duration) error {
+	_, err := e.Recovered(ctx, time.Now(), quiet)
+	return err
 }
 
 // Counts returns how many packets were sent and answered, and how many socket

@@ -18,20 +18,20 @@ func mosquitto() program {
 		needs: []string{"mosquitto", "mosquitto_pub", "mosquitto_sub"},
 		serve: func(t *testing.T, w *world) {
 			config := writeFile(t, t.TempDir(), "mosquitto.conf",
-				"listener 1883 127.0.0.1\nallow_anonymous true\nuser root\npersistence false\nlog_dest stdout\nlog_type all\n", 0o644)
+				"listener 1883 127.0.0.1\nallow_anonymous true\nuser root\npersistence false\nlog_dest stderr\nlog_type all\n", 0o644)
 			broker = talk(t, w.provider.host.Command(context.WithoutCancel(t.Context()), "mosquitto", "-c", config))
 			if _, err := broker.expect("running", 0); err != nil {
 				t.Fatal(err)
 			}
-			w.serve(t, "mq", "1883=tcp://127.0.0.1:1883")
+			w.serve(t, "news", "1883=tcp://127.0.0.1:1883")
 		},
 		start: func(t *testing.T, w *world) (func(int) error, func() error) {
 			ctx := context.WithoutCancel(t.Context())
-			listen := talk(t, w.client.host.Command(ctx, "mosquitto_sub", "-h", "mq.top", "-i", "listener", "-q", "1", "-k", "5", "-t", "news"))
+			listen := talk(t, w.client.host.Command(ctx, "mosquitto_sub", "-h", "news.top", "-i", "listener", "-q", "1", "-k", "5", "-t", "news"))
 			if _, err := broker.expect("SUBSCRIBE from listener", 0); err != nil {
 				t.Fatal(err)
 			}
-			speak := talk(t, w.client.host.Command(ctx, "mosquitto_pub", "-h", "mq.top", "-i", "speaker", "-q", "1", "-k", "5", "-t", "news", "-l"))
+			speak := talk(t, w.client.host.Command(ctx, "mosquitto_pub", "-h", "news.top", "-i", "speaker", "-q", "1", "-k", "5", "-t", "news", "-l"))
 			check := func(stage int) error {
 				message := fmt.Sprintf("news of stage %d", stage)
 				if err := speak.say(message); err != nil {
@@ -76,10 +76,10 @@ func redis() program {
 			eventually(t, 20*time.Second, func() error {
 				return w.provider.host.Command(t.Context(), "redis-cli", "-h", "127.0.0.1", "ping").Run()
 			})
-			w.serve(t, "kv", "6379=tcp://127.0.0.1:6379")
+			w.serve(t, "redis", "6379=tcp://127.0.0.1:6379")
 		},
 		start: func(t *testing.T, w *world) (func(int) error, func() error) {
-			cli := talk(t, w.client.host.Command(context.WithoutCancel(t.Context()), "redis-cli", "-h", "kv.top"))
+			cli := talk(t, w.client.host.Command(context.WithoutCancel(t.Context()), "redis-cli", "-h", "redis.top"))
 			check := func(stage int) error {
 				value := fmt.Sprintf("value of stage %d", stage)
 				for _, line := range []string{"SET key \"" + value + "\"", "CLIENT ID", "GET key"} {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"syscall"
 	"testing"
@@ -20,7 +21,9 @@ func iperf3(name string, port int, options ...string) program {
 		needs: []string{"iperf3"},
 		serve: func(t *testing.T, w *world) {
 			p := strconv.Itoa(port)
-			must(t, w.provider.host.Command(t.Context(), "iperf3", "-s", "-1", "-B", "127.0.0.1", "-p", p).Start())
+			server := w.provider.host.Command(t.Context(), "iperf3", "-s", "-1", "-B", "127.0.0.1", "-p", p)
+			server.Stdout = io.Discard
+			must(t, server.Start())
 			// One connection is the test's own: only look whether it listens.
 			eventually(t, 20*time.Second, func() error {
 				return w.provider.host.Command(t.Context(), "sh", "-c", "ss -Hltn sport = :"+p+" | grep -q .").Run()

@@ -19,10 +19,10 @@ func TestGapOfAMove(t *testing.T) {
 		for range count {
 			s.play(w)
 			usable := time.Now()
-			if err := echo.Settle(within(t, 30*time.Second), 200*time.Millisecond); err != nil {
+			silence, err := echo.Recovered(within(t, 30*time.Second), usable, 300*time.Millisecond)
+			if err != nil {
 				t.Fatalf("%s: the echo does not come back: %v", s.name, err)
 			}
-			silence, _ := echo.Silence(usable)
 			silences = append(silences, silence)
 			time.Sleep(300 * time.Millisecond)
 		}
@@ -47,8 +47,8 @@ func TestTwoLinks(t *testing.T) {
 	}{w.client.link, second} {
 		began := time.Now()
 		link.Down()
-		must(t, echo.Settle(within(t, 20*time.Second), 200*time.Millisecond))
-		silence, _ := echo.Silence(began)
+		silence, err := echo.Recovered(within(t, 20*time.Second), began, 200*time.Millisecond)
+		must(t, err)
 		t.Logf("one of two links down: silence %v", silence)
 		if silence > 500*time.Millisecond {
 			t.Errorf("with another link up the silence was %v", silence)
@@ -68,8 +68,8 @@ func TestSilentCutAndBlackout(t *testing.T) {
 	time.Sleep(time.Second)
 	began := time.Now()
 	w.client.link.Cut()
-	must(t, echo.Settle(within(t, 20*time.Second), 200*time.Millisecond))
-	silence, _ := echo.Silence(began)
+	silence, err := echo.Recovered(within(t, 20*time.Second), began, 200*time.Millisecond)
+	must(t, err)
 	t.Logf("one of two links cut silently: silence %v", silence)
 	if silence > 3*time.Second {
 		t.Errorf("a silent cut was noticed after %v", silence)
@@ -79,8 +79,8 @@ func TestSilentCutAndBlackout(t *testing.T) {
 	w.client.link.Mend()
 	second.Mend()
 	mended := time.Now()
-	must(t, echo.Settle(within(t, 30*time.Second), 200*time.Millisecond))
-	silence, _ = echo.Silence(mended)
+	silence, err = echo.Recovered(within(t, 30*time.Second), mended, 200*time.Millisecond)
+	must(t, err)
 	t.Logf("after 8 s without a network: silence %v", silence)
 	if silence > 3*time.Second {
 		t.Errorf("after a blackout the echo was silent for another %v", silence)
@@ -95,8 +95,8 @@ func TestIPv6Underlay(t *testing.T) {
 	for _, s := range moves {
 		s.play(w)
 		usable := time.Now()
-		must(t, echo.Settle(within(t, 30*time.Second), 200*time.Millisecond))
-		silence, _ := echo.Silence(usable)
+		silence, err := echo.Recovered(within(t, 30*time.Second), usable, 200*time.Millisecond)
+		must(t, err)
 		t.Logf("%s: silence %v", s.name, silence)
 	}
 	status, err := w.client.Status(within(t, 10*time.Second))

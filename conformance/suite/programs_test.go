@@ -85,10 +85,10 @@ func TestProgramsThroughMoves(t *testing.T) {
 	for i, s := range scenes {
 		s.play(w)
 		usable := time.Now()
-		if err := echo.Settle(within(t, 20*time.Second), 200*time.Millisecond); err != nil {
+		silence, err := echo.Recovered(within(t, 20*time.Second), usable, 200*time.Millisecond)
+		if err != nil {
 			t.Fatalf("%s: the echo does not come back: %v", s.name, err)
 		}
-		silence, _ := echo.Silence(usable)
 		t.Logf("%s: silence of the echo under load %v", s.name, silence.Round(100*time.Microsecond))
 		checkAll(i+1, s.name)
 		if t.Failed() {

@@ -136,8 +136,8 @@ func TestThousandSessions(t *testing.T) {
 	for _, s := range append(moves[:len(moves):len(moves)], moves[0]) {
 		s.play(w)
 		usable := time.Now()
-		must(t, echo.Settle(within(t, 20*time.Second), 200*time.Millisecond))
-		silence, _ := echo.Silence(usable)
+		silence, err := echo.Recovered(within(t, 20*time.Second), usable, 200*time.Millisecond)
+		must(t, err)
 		before := rounds.Load()
 		eventually(t, 30*time.Second, func() error {
 			if done := rounds.Load() - before; done < sessions {

@@ -76,11 +76,11 @@ func answerDNS(t *testing.T, packet net.PacketConn, stream net.Listener) {
 		_ = w.WriteMsg(m)
 	})
 	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait) // runs after the servers are shut down
 	for _, s := range []*dns.Server{{PacketConn: packet, Handler: handler}, {Listener: stream, Handler: handler}} {
 		wg.Go(func() { _ = s.ActivateAndServe() })
 		t.Cleanup(func() { _ = s.Shutdown() })
 	}
-	t.Cleanup(wg.Wait)
 }
 
 // ping runs on through all moves.
