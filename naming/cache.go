@@ -74,6 +74,13 @@ func (a *answers) put(key []byte, p *prepared) {
 	a.entries[string(key)] = p
 }
 
+// drop forgets the answer to a question: it is no longer ours to answer.
+func (a *answers) drop(key []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.entries, string(key))
+}
+
 func (a *answers) len() int {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

@@ -99,11 +99,8 @@ func (c NamesConfig) Validate() error {
 	if c.MaxLookups < 1 {
 		errs = append(errs, fmt.Errorf("max lookups %d: at least 1", c.MaxLookups))
 	}
-	for what, d := range map[string]time.Duration{"fresh": c.Fresh, "stale": c.Stale, "retry": c.Retry, "timeout": c.Timeout} {
-		if d < 0 {
-			errs = append(errs, fmt.Errorf("%s %v: not negative", what, d))
-		}
-	}
+	errs = append(errs,
+		within("fresh", c.Fresh), within("stale", c.Stale), within("retry", c.Retry), within("timeout", c.Timeout))
 	return errors.Join(errs...)
 }
 
@@ -185,19 +182,20 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("prefix %s is invalid", p))
 		}
 	}
-	for what, n := range map[string]int{"max queries": c.MaxQueries, "max conns": c.MaxConns, "max cached": c.MaxCached} {
-		if n < 1 {
-			errs = append(errs, fmt.Errorf("%s %d: at least 1", what, n))
-		}
+	if min(c.MaxQueries, c.MaxConns, c.MaxCached) < 1 {
+		errs = append(errs, fmt.Errorf("max queries %d, conns %d, cached %d: at least 1 each", c.MaxQueries, c.MaxConns, c.MaxCached))
 	}
-	for what, d := range map[string]time.Duration{
-		"ttl": c.TTL, "negative ttl": c.NegativeTTL, "fresh": c.Fresh, "stale": c.Stale, "timeout": c.Timeout,
-	} {
-		if d < 0 || d > 24*time.Hour {
-			errs = append(errs, fmt.Errorf("%s %v: between 0 and 24h", what, d))
-		}
-	}
+	errs = append(errs,
+		within("ttl", c.TTL), within("negative ttl", c.NegativeTTL),
+		within("fresh", c.Fresh), within("stale", c.Stale), within("timeout", c.Timeout))
 	return errors.Join(errs...)
+}
+
+func within(what string, d time.Duration) error {
+	if d < 0 || d > 24*time.Hour {
+		return fmt.Errorf("%s %v: between 0 and 24h", what, d)
+	}
+	return nil
 }
 
 func setDefault[T comparable](v *T, d T) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"time"
 
 	"scn.alt/scn/naming/message"
 )
@@ -37,7 +38,7 @@ func (s *Server) servePackets(c net.PacketConn) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
-			if s.ctx.Err() != nil {
+			if !s.pause() {
 				return net.ErrClosed
 			}
 			continue
@@ -67,7 +68,7 @@ func (s *Server) serveUDP(c *net.UDPConn) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil: // an ICMP error of an earlier answer
-			if s.ctx.Err() != nil {
+			if !s.pause() {
 				return net.ErrClosed
 			}
 			continue
@@ -140,5 +141,16 @@ func (s *Server) datagram(query, reply, key []byte, write func([]byte)) {
 		}
 	}) {
 		s.stats.overload.Add(1)
+	}
+}
+
+// pause waits a little after an error of a socket, so that one that lasts does not
+// keep a processor busy. It reports false when the Server is closed.
+func (s *Server) pause() bool {
+	select {
+	case <-s.ctx.Done():
+		return false
+	case <-time.After(10 * time.Millisecond):
+		return true
 	}
 }

@@ -198,8 +198,7 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// Flush drops every answer made, and what is known of services' records: call it
-// when the virtual addresses changed.
+// Flush drops every answer made: call it when the virtual addresses changed.
 func (s *Server) Flush() { s.flushes.Add(1) }
 
 func (s *Server) generation() uint64 { return s.flushes.Load()<<32 + s.names.generation.Load() }
@@ -302,6 +301,7 @@ func (s *Server) compose(ctx context.Context, query []byte, q message.Query, lim
 	}
 	o := s.own(ctx, question{name: text, labels: wireLabels(q.Name), typ: q.Type})
 	if o.forward {
+		s.answers.drop(appendKey(nil, q))
 		return s.forward(ctx, query, q, limit)
 	}
 	s.stats.overlay.Add(1)

@@ -33,10 +33,8 @@ func (s *Server) serveStreams(l net.Listener) error {
 			return err
 		case err != nil:
 			// Out of descriptors, or a connection that ended before it began.
-			select {
-			case <-s.ctx.Done():
+			if !s.pause() {
 				return net.ErrClosed
-			case <-time.After(20 * time.Millisecond):
 			}
 			continue
 		}

@@ -181,6 +181,7 @@ func skipName(b []byte, off int) (int, error) {
 // opt is an OPT record's place and content; end is 0 when there is none.
 type opt struct {
 	start, end int
+	last       int // offset behind the last record of the message
 	size       uint16
 	flags      uint32 // extended rcode, version, flags (RFC 6891 §6.1.3)
 	options    []byte
@@ -215,6 +216,7 @@ func findOPT(b []byte, off int) (opt, error) {
 		}
 		off = end
 	}
+	found.last = off
 	return found, nil
 }
 
@@ -364,7 +366,7 @@ func ParseResponse(b []byte, id uint16, name []byte, typ, class uint16) (f Forwa
 		return f, false, err
 	}
 	if o.end == 0 {
-		f.Message = b
+		f.Message = b[:o.last]
 		return f, caseDiffers, nil
 	}
 	f.Rcode |= int(o.flags>>24) << 4

@@ -5,8 +5,9 @@
 //
 //	resolved    systemd-resolved, over D-Bus: our names are routed to our link's
 //	            server, nothing else is. resolved forgets it with the link.
-//	resolvconf  Debian's resolvconf or openresolv: our server is one more record.
-//	            Debian's keeps the others' servers behind ours, see below.
+//	resolvconf  openresolv, or Debian's resolvconf: our server is one more record.
+//	            Debian's keeps others' servers behind ours, so auto takes it only
+//	            with Config.Fallback, see below.
 //	file        /etc/resolv.conf itself; every name of the host then comes to us.
 //	off         nothing is touched; the host's servers are only read.
 //
@@ -33,10 +34,11 @@
 // # No servers behind ours
 //
 // By default our server is the only one in the file. With others behind it, the C
-// library, musl and Go's resolver ask them after our SERVFAIL, musl even at the
-// same time: a name whose lookup was blocked would go to the Internet after all,
-// and names below scn.alt would leak. A daemon that is killed is cleaned up after
-// by the guardian. Config.Fallback lists them nevertheless.
+// library (seen with glibc: getent and curl) and Go's resolver ask them after our
+// SERVFAIL, musl even at the same time: a name whose lookup was blocked would go to
+// the Internet after all, and names below scn.alt would leak. A daemon that is
+// killed is cleaned up after by the guardian. Config.Fallback lists them
+// nevertheless.
 //
 // # After a crash
 //

@@ -230,7 +230,7 @@ func TestDebianResolvconf(t *testing.T) {
 		t.Fatalf("resolvconf made %q", got)
 	}
 	cfg := h.config(Auto)
-	cfg.Command, cfg.Check = command, time.Hour
+	cfg.Command, cfg.Check, cfg.Fallback = command, time.Hour, true
 	cfg.Servers = []netip.AddrPort{netip.MustParseAddrPort("198.18.0.1:53")}
 	r := open(t, cfg)
 	stop := running(t, r)

@@ -27,9 +27,12 @@ type resolvconfBackend struct {
 	last    []netip.AddrPort
 }
 
-// usesResolvconf reports whether resolvconf makes the host's settings file.
-func usesResolvconf(cfg Config) bool {
-	if _, err := findCommand(cfg.Command); err != nil {
+// usesResolvconf reports whether resolvconf makes the host's settings file and can
+// keep others' servers out of it. Debian's cannot; where that matters the file is
+// replaced, and what resolvconf makes is followed through the link's target.
+func usesResolvconf(ctx context.Context, cfg Config) bool {
+	command, err := findCommand(cfg.Command)
+	if err != nil || !cfg.Fallback && !isOpenresolv(ctx, command) {
 		return false
 	}
 	if link, err := os.Readlink(cfg.Path); err == nil && strings.Contains(link, "resolvconf/") {
@@ -74,14 +77,21 @@ func (r *resolvconfBackend) snapshot(ctx context.Context) ([]netip.AddrPort, sta
 	if r.command, err = findCommand(r.cfg.Command); err != nil {
 		return nil, state{}, err
 	}
-	version, err := run(ctx, r.command, nil, "--version")
-	r.open = err == nil && bytes.Contains(bytes.ToLower(version), []byte("openresolv"))
-	if !r.open && err != nil {
-		// Debian's always tells its version; openresolv does since 3.8.
-		_, err := run(ctx, r.command, nil, "-l")
-		r.open = err == nil
+	if r.open = isOpenresolv(ctx, r.command); !r.open && !r.cfg.Fallback {
+		r.cfg.Logger.Warn("this resolvconf keeps other servers behind ours: names that cannot be looked up go there")
 	}
 	return r.upstream(ctx), r.state(), nil
+}
+
+// isOpenresolv tells openresolv from Debian's resolvconf, which always tells its
+// version; openresolv does since 3.8.
+func isOpenresolv(ctx context.Context, command string) bool {
+	version, err := run(ctx, command, nil, "--version")
+	if err != nil {
+		_, err = run(ctx, command, nil, "-l")
+		return err == nil
+	}
+	return bytes.Contains(bytes.ToLower(version), []byte("openresolv"))
 }
 
 // upstream returns the servers of the other records and of the resulting file.

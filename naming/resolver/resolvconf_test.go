@@ -52,7 +52,14 @@ func TestResolvconf(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := h.config(Auto)
-			cfg.Command, cfg.Check = command, time.Hour
+			cfg.Command, cfg.Check, cfg.Fallback = command, time.Hour, flavour == "Debian"
+			if flavour == "Debian" {
+				strict := cfg
+				strict.Fallback = false
+				if usesResolvconf(t.Context(), strict) {
+					t.Error("others' servers would be behind ours")
+				}
+			}
 			cfg.Servers = []netip.AddrPort{netip.MustParseAddrPort("198.18.0.1:53")}
 			r := open(t, cfg)
 			stop := running(t, r)

@@ -244,7 +244,7 @@ func (r *Resolver) candidates(ctx context.Context) []backend {
 	if usesResolved(ctx, r.cfg) {
 		found = append(found, &resolvedBackend{cfg: r.cfg, run: r.run})
 	}
-	if usesResolvconf(r.cfg) {
+	if usesResolvconf(ctx, r.cfg) {
 		found = append(found, &resolvconfBackend{cfg: r.cfg, run: r.run})
 	}
 	return append(found, file)
