@@ -172,23 +172,28 @@ var goldenDatagrams = []struct {
 	fixed   bool // truncation anywhere is an error
 }{
 	{
-		"whole", datagramMessage{Kind: kindWhole, Flow: 300, Payload: []byte("hi")},
+		"whole",
+		datagramMessage{Kind: kindWhole, Flow: 300, Payload: []byte("hi")},
 		"00 412c # kind, flow\n 6869 # payload", false,
 	},
 	{
-		"part", datagramMessage{Kind: kindPart, Flow: 4, Number: 70, Index: 1, Count: 3, Payload: []byte("hi")},
+		"part",
+		datagramMessage{Kind: kindPart, Flow: 4, Number: 70, Index: 1, Count: 3, Payload: []byte("hi")},
 		"01 04 # kind, flow\n 4046 01 03 # number, index, count\n 6869 # payload", false,
 	},
 	{
-		"frame", datagramMessage{Kind: kindFrame, Flow: 8, Payload: []byte{9}},
+		"frame",
+		datagramMessage{Kind: kindFrame, Flow: 8, Payload: []byte{9}},
 		"02 08 # kind, flow\n 09 # payload", false,
 	},
 	{
-		"ping", datagramMessage{Kind: kindPing, Token: 7, Service: identity.ServiceID(filled(0xaa))},
+		"ping",
+		datagramMessage{Kind: kindPing, Token: 7, Service: identity.ServiceID(filled(0xaa))},
 		"03 0000000000000007 # kind, token\n" + strings.Repeat("aa", 32), true,
 	},
 	{
-		"pong", datagramMessage{Kind: kindPong, Token: 7, Status: StatusUnknownService},
+		"pong",
+		datagramMessage{Kind: kindPong, Token: 7, Status: StatusUnknownService},
 		"04 0000000000000007 # kind, token\n 02 # status", true,
 	},
 }

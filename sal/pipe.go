@@ -38,7 +38,9 @@ func (p *pipeEnd) CancelRead(c quic.StreamErrorCode) { p.in.cancel(c, true) }
 func (p *pipeEnd) CancelWrite(c quic.StreamErrorCode) {
 	p.out.cancel(c, false)
 }
+
 func (p *pipeEnd) SetReadDeadline(t time.Time) error { p.in.setDeadline(&p.in.readBy, t); return nil }
+
 func (p *pipeEnd) SetWriteDeadline(t time.Time) error {
 	p.out.setDeadline(&p.out.writeBy, t)
 	return nil
