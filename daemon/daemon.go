@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -20,6 +21,7 @@ import (
 
 	"scn.alt/scn/daemon/control"
 	"scn.alt/scn/daemon/node"
+	"scn.alt/scn/naming/upstream"
 	"scn.alt/scn/sal/underlay"
 	"scn.alt/scn/tun"
 )
@@ -47,7 +49,9 @@ type daemon struct {
 
 	node  *node.Node
 	edge  *tun.Edge // nil without TUN
-	names *dns      // nil without TUN and dns.listen
+	names *dns      // nil without TUN
+
+	upstream atomic.Pointer[upstream.Forwarder] // the host's own DNS servers; nil until they are known
 
 	closers []func() error // run in reverse order
 }
@@ -173,7 +177,7 @@ func (d *daemon) nodeConfig() node.Config {
 		},
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",
-		Logger: d.log,
+		RealZone: d.realZone, Logger: d.log,
 	}
 }
 

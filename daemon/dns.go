@@ -7,11 +7,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"scn.alt/scn/cashier"
 	"scn.alt/scn/daemon/control"
 	"scn.alt/scn/naming"
 	"scn.alt/scn/naming/guardian"
+	"scn.alt/scn/naming/name"
 	"scn.alt/scn/naming/resolver"
 	"scn.alt/scn/naming/upstream"
+	"scn.alt/scn/routing/identity"
 )
 
 const dnsPort = 53
@@ -29,7 +32,6 @@ func RunGuardian() int {
 // dns is the local DNS server with what it needs of the host.
 type dns struct {
 	server   *naming.Server
-	upstream *upstream.Forwarder
 	resolver *resolver.Resolver
 }
 
@@ -62,6 +64,7 @@ func (d *daemon) openDNS(ctx context.Context, group *errgroup.Group, guard *guar
 		return err
 	}
 	d.onClose(forwarder.Close)
+	d.upstream.Store(forwarder)
 	server, err := naming.Open(d.node.Names(), d.edge, d.node.ServiceFinder(), forwarder, naming.Config{
 		Listen: append(listen, servers(s.Listen)...), Interfaces: append([]string{d.edge.Name()}, s.Interfaces...),
 		Prefixes: d.edge.Prefixes(), Logger: log,
@@ -90,7 +93,7 @@ func (d *daemon) openDNS(ctx context.Context, group *errgroup.Group, guard *guar
 	}
 	d.onClose(host.Close)
 	group.Go(func() error { return host.Run(ctx) })
-	d.names = &dns{server, forwarder, host}
+	d.names = &dns{server, host}
 	return nil
 }
 
@@ -127,4 +130,19 @@ func servers(texts []string) []netip.AddrPort {
 		}
 	}
 	return out
+}
+
+// realZoneProof is the network's parameter that asks for proof of control of names
+// that exist in the Internet's zone of the same name.
+const realZoneProof = "real_zone_proof"
+
+// realZone asks the host's own servers about a name somebody wants to register. Where
+// the authority has no such servers there is no Internet whose names could be taken.
+func (d *daemon) realZone(ctx context.Context, n name.Name, account identity.AccountID) (exists, controlled bool, err error) {
+	f := d.node.Network()
+	up := d.upstream.Load()
+	if !f.Bool(realZoneProof, false) || up == nil || len(up.Servers()) == 0 {
+		return false, false, nil
+	}
+	return naming.InRealZone(ctx, up, f.Zone, n, cashier.RealZoneProof(account))
 }
