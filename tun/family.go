@@ -3,7 +3,6 @@ package tun
 import (
 	"net"
 	"net/netip"
-	"time"
 
 	"scn.alt/scn/tun/address"
 )
@@ -27,8 +26,6 @@ const (
 	firstPeerPort = 1024
 	peerPorts     = 65536 - firstPeerPort
 )
-
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second, Count: 4}
 
 // family is the edge in one of IPv4 and IPv6. Constant after Open.
 type family struct {

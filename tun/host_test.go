@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/tun/address"
@@ -309,6 +310,41 @@ func TestIPv6OffByDefault(t *testing.T) {
 	if _, v6 := e.Addresses(); !v6.IsValid() {
 		t.Error("the host's default turned IPv6 off for the device")
 	}
+}
+
+func TestAcceptedConnectionsKeepAlive(t *testing.T) {
+	o := &tuntest.Overlay{Opaque: true}
+	e := openEdge(t, o, nil)
+	s := testService(1)
+	o.Serve(s, "tcp", 80, listen(t, echo))
+	a, _, err := e.Assign(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustDial(t, "tcp", a, 80)
+	var c *net.TCPConn
+	for deadline := time.Now().Add(10 * time.Second); c == nil && time.Now().Before(deadline); {
+		e.tcp.mu.Lock()
+		for _, f := range e.tcp.byApp {
+			c = f.conn
+		}
+		e.tcp.mu.Unlock()
+	}
+	if c == nil {
+		t.Fatal("nothing accepted")
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) {
+		on, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		idle, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+		delay, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
+		if on != 1 || idle != 120 || delay != 1 {
+			t.Errorf("keep-alive %d after %d s, no delay %d", on, idle, delay)
+		}
+	})
 }
 
 func TestTwoQueues(t *testing.T) {

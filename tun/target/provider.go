@@ -203,7 +203,10 @@ func (c Config) withDefaults() Config {
 		c.Buffers = splice.NewBuffers(64 << 20)
 	}
 	if c.Dial == nil {
-		c.Dial = (&net.Dialer{}).DialContext
+		// Go's own probes every 15 s would keep a host with idle sessions awake.
+		c.Dial = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second, Count: 4,
+		}}).DialContext
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
