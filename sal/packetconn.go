@@ -117,16 +117,23 @@ func (c *PacketConn) wakeReader() {
 	}
 }
 
-// Read returns the next datagram. What does not fit into p is lost, as with UDP.
-func (c *PacketConn) Read(p []byte) (int, error) {
+// ReadDatagram returns the next datagram, which is the caller's: it needs no
+// buffer of MaxDatagram bytes as Read does.
+func (c *PacketConn) ReadDatagram() ([]byte, error) {
 	b, err := c.next()
 	if err != nil {
-		return 0, c.opErr("read", err)
+		return nil, c.opErr("read", err)
 	}
 	if err := c.take(len(b)); err != nil {
-		return 0, c.opErr("read", err)
+		return nil, c.opErr("read", err)
 	}
-	return copy(p, b), nil
+	return b, nil
+}
+
+// Read returns the next datagram. What does not fit into p is lost, as with UDP.
+func (c *PacketConn) Read(p []byte) (int, error) {
+	b, err := c.ReadDatagram()
+	return copy(p, b), err
 }
 
 // ReadFrom implements net.PacketConn; the address is always RemoteAddr.
