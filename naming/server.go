@@ -382,7 +382,11 @@ func (s *Server) remember(r Resolution, zone string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.hosts[r.Service]; !ok && len(s.hosts) >= maxHosts {
+	old, ok := s.hosts[r.Service]
+	if old.name == r.Name && old.zone == s.names.Zone() {
+		return // the one people know it by
+	}
+	if !ok && len(s.hosts) >= maxHosts {
 		for id := range s.hosts { // any one: it then goes by its ID
 			delete(s.hosts, id)
 			break

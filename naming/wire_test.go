@@ -164,8 +164,11 @@ func TestTruncation(t *testing.T) {
 		size uint16 // of the client's OPT, 0 without
 		cut  bool
 	}{
-		{"many.top.", 0, false}, {"many.top.", 1232, false},
-		{"long.example.com.", 0, true}, {"long.example.com.", 512, true}, {"long.example.com.", 4096, true},
+		{"many.top.", 0, false},
+		{"many.top.", 1232, false},
+		{"long.example.com.", 0, true},
+		{"long.example.com.", 512, true},
+		{"long.example.com.", 4096, true},
 	} {
 		m := new(dns.Msg).SetQuestion(tt.host, dns.TypeTXT)
 		if tt.size > 0 {
@@ -338,8 +341,11 @@ func TestHandedInSockets(t *testing.T) {
 	r.registry.set("chat", service("chat"))
 	port := wild.LocalAddr().(*net.UDPAddr).Port
 	for _, target := range []struct{ network, addr string }{
-		{"udp", fmt.Sprintf("127.0.0.1:%d", port)}, {"udp", fmt.Sprintf("127.0.0.9:%d", port)}, {"udp", fmt.Sprintf("[::1]:%d", port)},
-		{"udp", plain.LocalAddr().String()}, {"tcp", l.Addr().String()},
+		{"udp", fmt.Sprintf("127.0.0.1:%d", port)},
+		{"udp", fmt.Sprintf("127.0.0.9:%d", port)},
+		{"udp", fmt.Sprintf("[::1]:%d", port)},
+		{"udp", plain.LocalAddr().String()},
+		{"tcp", l.Addr().String()},
 	} {
 		if strings.HasPrefix(target.addr, "[") {
 			if c, err := net.ListenPacket("udp", "[::1]:0"); err != nil {

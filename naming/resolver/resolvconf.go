@@ -77,6 +77,9 @@ func (r *resolvconfBackend) snapshot(ctx context.Context) ([]netip.AddrPort, sta
 	if r.command, err = findCommand(r.cfg.Command); err != nil {
 		return nil, state{}, err
 	}
+	if version, err := run(ctx, r.command, nil, "--version"); err == nil && bytes.HasPrefix(version, []byte("systemd ")) {
+		return nil, state{}, fmt.Errorf("%w: %s is systemd's: use mode resolved", ErrUnavailable, r.command)
+	}
 	if r.open = isOpenresolv(ctx, r.command); !r.open && !r.cfg.Fallback {
 		r.cfg.Logger.Warn("this resolvconf keeps other servers behind ours: names that cannot be looked up go there")
 	}

@@ -128,12 +128,15 @@ func (f *fakeResolved) SetLinkDefaultRoute(link int32, yes bool) *dbus.Error {
 }
 
 func (f *fakeResolved) SetLinkLLMNR(link int32, v string) *dbus.Error { return f.set("LLMNR", link, v) }
+
 func (f *fakeResolved) SetLinkMulticastDNS(link int32, v string) *dbus.Error {
 	return f.set("MulticastDNS", link, v)
 }
+
 func (f *fakeResolved) SetLinkDNSSEC(link int32, v string) *dbus.Error {
 	return f.set("DNSSEC", link, v)
 }
+
 func (f *fakeResolved) SetLinkDNSOverTLS(link int32, v string) *dbus.Error {
 	return f.set("DNSOverTLS", link, v)
 }

@@ -163,7 +163,9 @@ func TestFailover(t *testing.T) {
 		name  string
 		first func(dns.ResponseWriter, *dns.Msg)
 	}{
-		{"silent", silent}, {"SERVFAIL", rcode(dns.RcodeServerFailure)}, {"REFUSED", rcode(dns.RcodeRefused)},
+		{"silent", silent},
+		{"SERVFAIL", rcode(dns.RcodeServerFailure)},
+		{"REFUSED", rcode(dns.RcodeRefused)},
 		{"garbage", func(w dns.ResponseWriter, _ *dns.Msg) { _, _ = w.Write([]byte("nonsense, not DNS")) }},
 		{"another question", func(w dns.ResponseWriter, m *dns.Msg) {
 			m.Question[0].Name = "evil." + m.Question[0].Name
