@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -171,32 +172,49 @@ func TestProviderRestart(t *testing.T) {
 	w := newWorld(t)
 	tcpServer(t, w.provider.host, "127.0.0.1:9005", copyBack)
 	w.serve(t, "restart", "9005=tcp://127.0.0.1:9005")
-	c, err := w.client.host.Dial(within(t, 20*time.Second), "tcp", "restart.top:9005")
-	must(t, err)
-	defer c.Close()
-	must(t, roundTrip(c))
+	// One connection has something to say all the time, the other is idle.
+	var conns [2]net.Conn
+	ended := [2]chan time.Time{make(chan time.Time, 1), make(chan time.Time, 1)}
+	for i := range conns {
+		c, err := w.client.host.Dial(within(t, 20*time.Second), "tcp", "restart.top:9005")
+		must(t, err)
+		defer c.Close()
+		must(t, roundTrip(c))
+		_ = c.SetDeadline(time.Now().Add(60 * time.Second))
+		conns[i] = c
+	}
 	w.provider.Kill()
-	ended := make(chan time.Time, 1)
-	go func() {
-		_ = c.SetDeadline(time.Now().Add(90 * time.Second))
-		_, err := c.Read(make([]byte, 1))
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			close(ended)
-			return
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i, c := range conns {
+		wg.Go(func() {
+			defer close(ended[i])
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				ended[i] <- time.Now()
+			}
+		})
+	}
+	wg.Go(func() {
+		for {
+			if _, err := conns[0].Write([]byte("x")); err != nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
-		ended <- time.Now()
-	}()
+	})
 	must(t, w.provider.Up(within(t, 60*time.Second)))
 	ready := time.Now()
-	at, ok := <-ended
-	if !ok {
-		t.Fatal("the connection outlived the provider it was made with")
-	}
-	t.Logf("the connection ended %v after the provider was ready again", at.Sub(ready).Round(time.Millisecond))
-	// The client hears of it by the answer to its next packet; while nothing
-	// answers it sends one at least every second.
-	if late := at.Sub(ready); late > 2*time.Second {
-		t.Errorf("the connection ended %v after the provider was ready again", late)
+	for i, name := range []string{"busy", "idle"} {
+		at, ok := <-ended[i]
+		if !ok {
+			t.Errorf("the %s connection outlived the provider it was made with", name)
+			continue
+		}
+		t.Logf("the %s connection ended %v after the provider was ready again", name, at.Sub(ready).Round(time.Millisecond))
+		// While nothing answers, a client sends something at least every second.
+		if late := at.Sub(ready); late > 2*time.Second {
+			t.Errorf("the %s connection ended %v after the provider was ready again", name, late)
+		}
 	}
 	eventually(t, 10*time.Second, func() error {
 		again, err := w.client.host.Dial(t.Context(), "tcp", "restart.top:9005")
