@@ -225,8 +225,12 @@ func checkConflicts(prefix netip.Prefix, except string) error {
 				}
 				name = "device " + link.Attrs().Name
 			}
-			conflict = fmt.Errorf("%w: %s overlaps the route to %s on %s (table %d); choose another pool, as 198.19.128.0/17",
-				ErrConflict, prefix, other, name, r.Table)
+			advice := "choose another pool, as 10.213.0.0/16"
+			if prefix.Addr().Is6() {
+				advice = "it is the network's own prefix, so that route has to go"
+			}
+			conflict = fmt.Errorf("%w: %s overlaps the route to %s on %s (table %d); %s",
+				ErrConflict, prefix, other, name, r.Table, advice)
 			return false
 		})
 	if err != nil && conflict == nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
