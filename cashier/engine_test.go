@@ -347,6 +347,9 @@ func TestClockGoesBack(t *testing.T) {
 	if r, _ := errors.AsType[*Rejection](err); !errors.Is(err, ErrExpired) || r.Time != epoch.Unix() {
 		t.Errorf("by the ledger's time it has expired: %v", err)
 	}
+	if a := must[Answer](t)(l.Lookup(ctx, "aaa")); a.Time != epoch.Unix() || a.Record.NotAfter < epoch.Add(6*24*time.Hour).Unix() {
+		t.Errorf("signed by the wrong clock: %+v", a)
+	}
 	late.ValidUntil++
 	must[Receipt](t)(l.Submit(ctx, must[[]byte](t)(late.Sign(alice))))
 	if err := l.Verify(ctx, nil); err != nil {

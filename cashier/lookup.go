@@ -86,7 +86,7 @@ func (l *Ledger) Lookup(_ context.Context, n name.Name) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	now := l.cfg.Clock()
+	now := l.now()
 	out := Answer{Name: n, Height: max(h.Height, row.Height), Time: now.Unix()}
 	if !found {
 		return out, nil
@@ -136,7 +136,7 @@ func (l *Ledger) Status(context.Context) (Status, error) {
 	h := l.head.Load()
 	s := Status{
 		Network: h.Network, Height: h.Height, Block: h.Block, AppHash: h.AppHash,
-		BlockTime: h.Time, Time: l.cfg.Clock().Unix(),
+		BlockTime: h.Time, Time: l.now().Unix(),
 	}
 	err := l.read(func(r rows) error {
 		_, err := read(r, parametersKey, &s.Parameters)
@@ -196,7 +196,7 @@ func (l *Ledger) Records(ctx context.Context) iter.Seq2[SignedRecord, error] {
 // recordPage signs the records of up to limit names after the key given. It returns
 // the last key it saw, nil at the end.
 func (l *Ledger) recordPage(after []byte, limit int) (page []SignedRecord, last []byte, err error) {
-	now := l.cfg.Clock()
+	now := l.now()
 	seen := 0
 	err = l.read(func(s rows) error {
 		var failure error
@@ -226,6 +226,16 @@ func (l *Ledger) recordPage(after []byte, limit int) (page []SignedRecord, last 
 		return errors.Join(failure, err)
 	})
 	return page, last, err
+}
+
+// now is the time, never before the newest block's: a machine that starts with
+// its clock at the epoch must not sign records that have expired already.
+func (l *Ledger) now() time.Time {
+	now, last := l.cfg.Clock(), time.Unix(l.head.Load().Time, 0)
+	if now.Before(last) {
+		return last
+	}
+	return now
 }
 
 // sign makes the record of a name. It is valid for name.Validity and up to one

@@ -132,7 +132,12 @@ func NewServer(l *Ledger, cfg ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers on l until ctx ends, closes l, waits up to the Timeout for
+// shutdownGrace is how long a server that is to end waits for requests being
+// answered. A transaction takes milliseconds, and what is cut off is asked again;
+// a peer that only holds a connection must not delay the daemon's end.
+const shutdownGrace = 2 * time.Second
+
+// Serve answers on l until ctx ends, closes l, waits up to two seconds for
 // requests being answered, and returns nil; or the error that ended it earlier.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	h := &http.Server{
@@ -154,7 +159,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case <-ctx.Done():
 		case <-stopped:
 		}
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
 		if h.Shutdown(grace) != nil {
 			_ = h.Close() // what did not end in time is cut off

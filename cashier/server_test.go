@@ -428,7 +428,7 @@ func (c *deafConn) Read(b []byte) (int, error) {
 	if n, err := c.Conn.Read(b); err != nil {
 		return n, err
 	}
-	_ = c.Conn.Close()
+	_ = c.Close()
 	return 0, io.ErrUnexpectedEOF
 }
 
