@@ -105,7 +105,7 @@ func TestParseRefuses(t *testing.T) {
 			if id, err := ParseNodeID(tt.text); !errors.Is(err, tt.want) || !id.IsZero() {
 				t.Errorf("got %v, %v, want %v", id, err, tt.want)
 			}
-			if LooksLikeID(tt.text) != (tt.want == ErrChecksum) {
+			if LooksLikeID(tt.text) != errors.Is(tt.want, ErrChecksum) {
 				t.Errorf("LooksLikeID = %v", LooksLikeID(tt.text))
 			}
 		})

@@ -225,7 +225,7 @@ func TestOpenNodeRefuses(t *testing.T) {
 			if usable := errors.Is(err, ErrExpired); usable != (got.Node == r.Node) {
 				t.Errorf("record %+v with %v", got, err)
 			}
-			if _, err := r.Seal(testKey); tt.want != ErrExpired && !errors.Is(err, tt.want) {
+			if _, err := r.Seal(testKey); !errors.Is(tt.want, ErrExpired) && !errors.Is(err, tt.want) {
 				t.Errorf("seal: %v, want %v", err, tt.want)
 			}
 		})
