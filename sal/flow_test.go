@@ -65,6 +65,12 @@ func TestStalledReaders(t *testing.T) {
 	client.cfg.Resolver.(*saltest.Resolver).SetService(service, candidate(server))
 
 	throughput(t, client, server, 300*time.Millisecond) // warm up
+	// What is guarded against is a standstill; under the race detector the 200
+	// blocked writers themselves cost too much to tell more.
+	want := 0.9
+	if raceEnabled {
+		want = 0.5
+	}
 	var beside, alone float64
 	for round := range 8 { // the machine is shared: sum up over rounds
 		before := throughput(t, client, server, 400*time.Millisecond)
@@ -95,7 +101,7 @@ func TestStalledReaders(t *testing.T) {
 		alone += (before + after) / 2
 		t.Logf("before %.0f, beside 200 stalled %.0f, after %.0f MB/s: ratio %.2f so far",
 			before/1e6, during/1e6, after/1e6, beside/alone)
-		if round > 0 && beside >= 0.9*alone {
+		if round > 0 && beside >= want*alone {
 			return
 		}
 	}

@@ -100,11 +100,12 @@ func (l *link) close(code quic.ApplicationErrorCode) {
 const (
 	flushRecent = time.Second
 	flushLimit  = time.Second
+	flushQuiet  = 50 * time.Millisecond // more than a busy machine pauses a process
 )
 
 // flush waits for what closed sessions still have to send: closing a QUIC
 // connection drops it. QUIC does not tell when a stream is done, so a connection
-// that has sent nothing for two round trips counts as flushed.
+// that neither sent nor received for a few round trips counts as flushed.
 func (l *link) flush() {
 	l.mu.Lock()
 	recent := time.Since(l.lastEnd) < flushRecent
@@ -114,8 +115,9 @@ func (l *link) flush() {
 	}
 	for end := time.Now().Add(flushLimit); time.Now().Before(end) && l.ctx.Err() == nil; {
 		before := l.quic.ConnectionStats()
-		time.Sleep(min(max(2*before.SmoothedRTT, 5*time.Millisecond), 250*time.Millisecond))
-		if l.quic.ConnectionStats().BytesSent == before.BytesSent {
+		time.Sleep(min(max(4*before.SmoothedRTT, flushQuiet), flushLimit/2))
+		after := l.quic.ConnectionStats()
+		if after.BytesSent == before.BytesSent && after.PacketsReceived == before.PacketsReceived {
 			return
 		}
 	}
