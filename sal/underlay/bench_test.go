@@ -107,4 +107,5 @@ func benchmarkStream(b *testing.B, from, to *quic.Conn) {
 	if n := <-got; n != sent {
 		b.Fatalf("received %d of %d bytes", n, sent)
 	}
+	b.ReportMetric(float64(from.ConnectionStats().PacketsLost)/float64(b.N), "lost/op")
 }

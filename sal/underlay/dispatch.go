@@ -70,7 +70,7 @@ func (r *receiver) dispatch(b []byte) (data []byte, up *net.UDPAddr, stranger bo
 		return b, a.route.Load().up, false
 	}
 	up = a.up.Load()
-	return b, up, up != a.addr
+	return b, up, !isMadeUp(up)
 }
 
 // find returns the association of a connection ID made here.

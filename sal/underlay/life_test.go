@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,6 +85,24 @@ func TestBothDialAtOnce(t *testing.T) {
 		ba[1].a.Close()
 		transfer(t, ab[0], ab[1], 4<<20)
 		transfer(t, ab[1], ab[0], 4<<20)
+	}
+}
+
+// TestRetry has the server prove every address first: the token in its Retry is
+// bound to the address a stranger has.
+func TestRetry(t *testing.T) {
+	server := newPeer(t, 's', Config{AllowLoopback: true}, false)
+	var asked atomic.Int32
+	server.tr.VerifySourceAddress = func(net.Addr) bool { asked.Add(1); return true }
+	var err error
+	if server.ln, err = server.tr.Listen(server.tls, testQUIC()); err != nil {
+		t.Fatal(err)
+	}
+	client := newPeer(t, 'c', Config{AllowLoopback: true}, false)
+	c, s := connect(t, client, server, loopback6(server.Port()), loopback(server.Port()))
+	settle(t, c, s)
+	if asked.Load() == 0 {
+		t.Error("no Retry was sent")
 	}
 }
 

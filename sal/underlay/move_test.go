@@ -247,3 +247,27 @@ func TestCarrierLost(t *testing.T) {
 		t.Errorf("median %v", m)
 	}
 }
+
+// TestFamilyChange has the client leave IPv4 for a network that has only IPv6,
+// and come back. The server's IPv6 address it was told by the server itself.
+func TestFamilyChange(t *testing.T) {
+	w := newWorld(t)
+	w.right.add("eth0", at6(2, 0)+"/64")
+	w.right.gateway("eth0", "fd00:2:0::1")
+	eventually(t, "server's IPv6 address seen", func() bool { return len(w.server.Locators()) == 2 })
+	time.Sleep(300 * time.Millisecond)
+	w.left.leave("eth0", 1, 0)
+	w.left.add("eth0", at6(1, 1)+"/64")
+	w.left.gateway("eth0", "fd00:1:1::1")
+	t.Logf("to IPv6: %v", w.echo.resumed(t, time.Now()))
+	transfer(t, w.c, w.s, 4<<20)
+	transfer(t, w.s, w.c, 4<<20)
+	if i := w.c.a.Info(); !i.Remote.Addr().Is6() || !i.Local.Addr().Is6() {
+		t.Errorf("path is %v to %v", i.Local, i.Remote)
+	}
+	w.left.del("eth0", at6(1, 1)+"/64")
+	w.left.join("eth0", 1, 2)
+	t.Logf("to IPv4: %v", w.echo.resumed(t, time.Now()))
+	transfer(t, w.c, w.s, 4<<20)
+	transfer(t, w.s, w.c, 4<<20)
+}

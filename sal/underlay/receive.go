@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	recvBatch  = 8       // reads of the kernel per system call
+	recvBatch  = 4       // reads of the kernel per system call
 	recvBuffer = 1 << 16 // one read: up to 64 KiB of coalesced datagrams
 )
 
