@@ -80,7 +80,7 @@ func (s *Server) own(ctx context.Context, q question) outcome {
 	case errors.Is(err, ErrBusy):
 		return s.failure(q, edeOther, err)
 	}
-	return s.negative(q, dns.RcodeNameError, p.zone, edeOther, err)
+	return s.negative(q, dns.RcodeNameError, p.zone, err)
 }
 
 // service answers a question about a service found.
@@ -320,7 +320,7 @@ func (s *Server) pointer(q question, addr netip.Addr, bits int, zone string) out
 	}
 	switch {
 	case host == "":
-		return s.negative(q, dns.RcodeNameError, zone, edeOther, nil)
+		return s.negative(q, dns.RcodeNameError, zone, nil)
 	case q.typ != dns.TypePTR:
 		return s.empty(q, zone, Resolution{})
 	}
@@ -341,7 +341,7 @@ func (s *Server) positive(q question, r Resolution, rrs ...dns.RR) outcome {
 
 // empty is NODATA: the name exists, the type does not (RFC 2308 §2.2).
 func (s *Server) empty(q question, zone string, r Resolution) outcome {
-	o := s.negative(q, dns.RcodeSuccess, zone, edeOther, nil)
+	o := s.negative(q, dns.RcodeSuccess, zone, nil)
 	if r.Service != (identity.ServiceID{}) {
 		o.fresh, o.stale = s.cfg.Fresh, s.cfg.Stale
 	}
@@ -368,18 +368,18 @@ func (s *Server) unlisted(q question, zone string, err error) outcome {
 	if !errors.Is(err, ErrNoService) {
 		return s.failure(q, edeNetwork, fmt.Errorf("the service's record cannot be looked up: %w", err))
 	}
-	o := s.negative(q, dns.RcodeSuccess, zone, edeOther, err)
+	o := s.negative(q, dns.RcodeSuccess, zone, err)
 	o.fresh = min(o.fresh, time.Second) // it may be published any moment
 	return o
 }
 
 // negative is NXDOMAIN or NODATA with the zone's SOA (RFC 2308 §3).
-func (s *Server) negative(q question, rcode int, zone string, code uint16, why error) outcome {
+func (s *Server) negative(q question, rcode int, zone string, why error) outcome {
 	m := s.message(q, rcode)
 	m.Ns = []dns.RR{s.soa(zone)}
 	o := outcome{msg: m, fresh: s.cfg.NegativeTTL}
 	if why != nil {
-		o.ede = message.Error{Code: code, Text: why.Error()}
+		o.ede = message.Error{Code: edeOther, Text: why.Error()}
 	}
 	return o
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"strings"
 	"sync"
@@ -276,7 +275,7 @@ func (n *Names) ask(ctx context.Context, nm name.Name, old finding, had bool) (f
 // keep logs that the memory of names could not be written: degraded, not fatal.
 func (n *Names) keep(err error) {
 	if err != nil {
-		n.cfg.Logger.Warn("names once seen are not kept", slog.Any("err", err))
+		n.cfg.Logger.Warn("names once seen are not kept", "err", err)
 	}
 }
 

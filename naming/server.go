@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -160,7 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.streams {
 		wg.Go(func() { errs <- s.serveStreams(l) }) // ends when the listener is closed
 	}
-	s.cfg.Logger.Info("answering DNS", slog.Any("listen", s.Addrs()), slog.String("zone", s.names.Zone()))
+	s.cfg.Logger.Info("answering DNS", "listen", s.Addrs(), "zone", s.names.Zone())
 	var err error
 	select {
 	case <-ctx.Done():
@@ -313,7 +312,7 @@ func (s *Server) compose(ctx context.Context, query []byte, q message.Query, lim
 	}
 	packed, err := o.msg.Pack()
 	if err != nil || len(packed) < q.End {
-		s.cfg.Logger.Error("answer cannot be packed", slog.String("name", text), slog.Any("err", err))
+		s.cfg.Logger.Error("answer cannot be packed", "name", text, "err", err)
 		return message.AppendReply(nil, query, q, 0, message.ServerFailure, message.Error{})
 	}
 	if o.fresh+o.stale > 0 {

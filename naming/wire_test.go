@@ -348,11 +348,11 @@ func TestHandedInSockets(t *testing.T) {
 		{"tcp", l.Addr().String()},
 	} {
 		if strings.HasPrefix(target.addr, "[") {
-			if c, err := net.ListenPacket("udp", "[::1]:0"); err != nil {
+			probe, err := net.ListenPacket("udp", "[::1]:0")
+			if err != nil {
 				continue // no IPv6 here
-			} else {
-				c.Close()
 			}
+			probe.Close()
 		}
 		c := dns.Client{Net: target.network, Timeout: 10 * time.Second}
 		for range 2 {

@@ -108,6 +108,11 @@ type process struct {
 func Start(cfg Config) (*Guardian, error) {
 	if cfg.Path == "" {
 		cfg.Path = "/proc/self/exe" // also after the file was replaced by an upgrade
+		if _, err := os.Stat(cfg.Path); err != nil {
+			if cfg.Path, err = os.Executable(); err != nil {
+				return nil, fmt.Errorf("guardian: %w", err)
+			}
+		}
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
@@ -194,7 +199,7 @@ func (g *Guardian) tellLocked(op byte, name string, state []byte) error {
 		if err == nil {
 			return nil
 		}
-		g.cfg.Logger.Warn("guardian does not answer", slog.Any("err", err))
+		g.cfg.Logger.Warn("guardian does not answer", "err", err)
 		_ = g.process.cmd.Process.Kill()
 		g.process = nil
 	}
@@ -240,7 +245,7 @@ func (g *Guardian) startLocked() error {
 		}
 	}
 	g.process = p
-	g.cfg.Logger.Debug("guardian started", slog.Int("pid", cmd.Process.Pid))
+	g.cfg.Logger.Debug("guardian started", "pid", cmd.Process.Pid)
 	return nil
 }
 
@@ -256,7 +261,7 @@ func (g *Guardian) watch(p *process) {
 		return
 	}
 	g.process = nil
-	g.cfg.Logger.Warn("guardian died, another is started", slog.Any("err", err))
+	g.cfg.Logger.Warn("guardian died, another is started", "err", err)
 	g.replaceLocked(0)
 }
 
@@ -269,7 +274,7 @@ func (g *Guardian) replaceLocked(after time.Duration) {
 			return
 		}
 		if err := g.startLocked(); err != nil {
-			g.cfg.Logger.Error("no guardian: a crash would leave the host's DNS as it is", slog.Any("err", err))
+			g.cfg.Logger.Error("no guardian: a crash would leave the host's DNS as it is", "err", err)
 			g.replaceLocked(min(max(2*after, time.Second), time.Minute))
 		}
 	})

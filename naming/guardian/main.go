@@ -44,11 +44,11 @@ func Main(restorers map[string]Restorer) int {
 	code := 0
 	for _, e := range slices.Backward(entries) {
 		if err := restore(restorers[e.name], e.state); err != nil {
-			logger.Error("not restored after the daemon's end", slog.String("what", e.name), slog.Any("err", err))
+			logger.Error("not restored after the daemon's end", "what", e.name, "err", err)
 			code = 1
 			continue
 		}
-		logger.Warn("restored after the daemon's sudden end", slog.String("what", e.name))
+		logger.Warn("restored after the daemon's sudden end", "what", e.name)
 	}
 	return code
 }
@@ -60,7 +60,7 @@ func serve(in io.Reader, out io.Writer, logger *slog.Logger) []entry {
 		op, e, err := readFrame(in)
 		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				logger.Error("pipe to the daemon", slog.Any("err", err))
+				logger.Error("pipe to the daemon", "err", err)
 			}
 			return entries // a frame cut short was never acknowledged, so nothing was done
 		}

@@ -460,3 +460,30 @@ func FuzzConf(f *testing.F) {
 		}
 	})
 }
+
+// Without any state directory the file itself says what was there.
+func TestRepairByFileAlone(t *testing.T) {
+	h := newHost(t)
+	h.write(t, "etc/resolv.conf", theirs)
+	open(t, h.config(File))
+	if err := Repair(Config{Path: h.path}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, h.path); got != theirs {
+		t.Errorf("repaired to %q", got)
+	}
+	if err := Repair(Config{Path: h.path}); err != nil {
+		t.Fatal(err)
+	}
+	// A state nobody can read, and one of a program that is gone.
+	cfg := h.config(File)
+	for _, state := range []string{"{", `{"run":"00","mode":"resolvconf","command":"/nowhere/at/all","record":"tun.scn"}`} {
+		h.write(t, "state/resolver.json", state)
+		if err := Repair(cfg); err != nil {
+			t.Errorf("%s: %v", state, err)
+		}
+		if _, err := os.Stat(statePath(cfg.StateDir)); !os.IsNotExist(err) {
+			t.Errorf("%s: stays, %v", state, err)
+		}
+	}
+}

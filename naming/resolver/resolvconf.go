@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -174,7 +175,11 @@ func (r *resolvconfBackend) watch(ctx context.Context, changed func()) error {
 func (r *resolvconfBackend) close() error { return nil }
 
 func restoreResolvconf(ctx context.Context, st state) error {
-	if out, err := run(ctx, st.Command, nil, "-d", st.Record); err != nil {
+	out, err := run(ctx, st.Command, nil, "-d", st.Record)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // uninstalled, and its records with it
+	}
+	if err != nil {
 		return fmt.Errorf("%s -d %s: %w: %s", st.Command, st.Record, err, clip(out))
 	}
 	return nil

@@ -200,8 +200,8 @@ func (r *resolvedBackend) apply(ctx context.Context) error {
 }
 
 func (r *resolvedBackend) setServers(ctx context.Context, index int32) error {
-	var plain []linkServer
-	var withPort []linkServerEx
+	plain := make([]linkServer, 0, len(r.cfg.Servers))
+	withPort := make([]linkServerEx, 0, len(r.cfg.Servers))
 	ports := false
 	for _, s := range r.cfg.Servers {
 		addr := s.Addr().Unmap()

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -76,12 +75,12 @@ func Open(ctx context.Context, cfg Config) (*Resolver, error) {
 		err := r.start(ctx, b)
 		if err == nil {
 			cfg.Logger.Info("the host's resolver is set",
-				slog.String("mode", string(b.mode())), slog.Any("upstream", r.upstream))
+				"mode", string(b.mode()), "upstream", r.upstream)
 			return r, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", b.mode(), err), b.close())
 		cfg.Logger.Warn("the host's resolver is not set this way",
-			slog.String("mode", string(b.mode())), slog.Any("err", err))
+			"mode", string(b.mode()), "err", err)
 	}
 	return nil, fmt.Errorf("resolver: %w", errors.Join(errs...))
 }
@@ -98,6 +97,7 @@ func (r *Resolver) candidates(ctx context.Context) []backend {
 		return []backend{&resolvedBackend{cfg: r.cfg, run: r.run}}
 	case Resolvconf:
 		return []backend{&resolvconfBackend{cfg: r.cfg, run: r.run}}
+	case Auto:
 	}
 	var found []backend
 	if usesResolved(ctx, r.cfg) {
@@ -181,7 +181,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	wg.Go(func() { // ends with ctx
 		for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, time.Minute) {
 			if err := r.backend.watch(ctx, notify); err != nil && ctx.Err() == nil {
-				r.cfg.Logger.Warn("changes of the host's resolver are noticed late", slog.Any("err", err))
+				r.cfg.Logger.Warn("changes of the host's resolver are noticed late", "err", err)
 			}
 			select {
 			case <-ctx.Done():
@@ -227,7 +227,7 @@ func (r *Resolver) check(ctx context.Context, pace *pacer) bool {
 	if err == nil {
 		if upstream = withoutOwn(upstream, r.cfg.Servers); !slices.Equal(upstream, r.upstream) {
 			r.upstream = upstream
-			r.cfg.Logger.Info("the host's own DNS servers changed", slog.Any("upstream", upstream))
+			r.cfg.Logger.Info("the host's own DNS servers changed", "upstream", upstream)
 			r.cfg.Upstream(slices.Clone(upstream))
 		}
 		if !ours && pace.allow(time.Now()) {
@@ -235,14 +235,14 @@ func (r *Resolver) check(ctx context.Context, pace *pacer) bool {
 			if err = r.noteLocked(st); err == nil {
 				err = r.backend.apply(ctx)
 			}
-			r.cfg.Logger.Info("somebody else changed the host's resolver; set again", slog.Any("err", err))
+			r.cfg.Logger.Info("somebody else changed the host's resolver; set again", "err", err)
 			ours = err == nil
 		} else if !ours {
 			err = errors.New("somebody else keeps changing the host's resolver")
 		}
 	}
 	if err != nil && (r.lastErr == nil || err.Error() != r.lastErr.Error()) {
-		r.cfg.Logger.Warn("the host's resolver does not ask us", slog.Any("err", err))
+		r.cfg.Logger.Warn("the host's resolver does not ask us", "err", err)
 	}
 	r.lastErr = err
 	return ours

@@ -89,10 +89,15 @@ func Restore(encoded []byte) error {
 }
 
 // Repair undoes what an earlier run left behind. It needs Path and StateDir of the
-// settings only and does nothing on a host in order.
+// settings only, and without StateDir goes by what the file itself says. It does
+// nothing on a host in order; it must not be called while a daemon runs.
 func Repair(cfg Config) error {
 	cfg = cfg.withDefaults()
-	st, err := readState(cfg.StateDir)
+	var st state
+	err := fs.ErrNotExist
+	if cfg.StateDir != "" {
+		st, err = readState(cfg.StateDir)
+	}
 	switch {
 	case err == nil:
 		if err := restore(cfg.StateDir, st); err != nil {

@@ -72,12 +72,12 @@ func (f *Forwarder) fly(q question, servers []*server) (message.Forwarded, error
 	answered := make(map[*server]bool)
 	asked := make(map[*server]bool)
 	attempts := 0
-	// ask starts the next attempt and reports whether there was one left.
-	ask := func() bool {
+	// ask starts the next attempt, if there is one left.
+	ask := func() {
 		for range servers {
 			s := servers[attempts%len(servers)]
 			if attempts >= maxAttempts || attempts >= 3*len(servers) {
-				return false
+				return
 			}
 			attempts++
 			if answered[s] {
@@ -88,9 +88,8 @@ func (f *Forwarder) fly(q question, servers []*server) (message.Forwarded, error
 				response, err := f.attempt(ctx, s.addr, q)
 				results <- result{s, response, err}
 			})
-			return true
+			return
 		}
-		return false
 	}
 	ask()
 	timer := time.NewTimer(f.cfg.Stagger)
