@@ -78,19 +78,10 @@ func (p plan) tunConfig(o tun.Overlay) tun.Config {
 	}
 }
 
-// explainTUN says what to do where the host has no TUN for us.
+// explainTUN adds the way round a TUN that cannot be had.
 func explainTUN(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, tun.ErrPermission):
-		return fmt.Errorf("%w: run as root, or without TUN: scn up --no-tun and scn proxy", err)
-	case errors.Is(err, tun.ErrNoDevice):
-		return fmt.Errorf("%w: load it with \"modprobe tun\" (in a container: --device /dev/net/tun), or use scn up --no-tun", err)
-	case errors.Is(err, tun.ErrNameInUse):
-		return fmt.Errorf("%w: stop who has it, or set tun.name", err)
-	case errors.Is(err, tun.ErrConflict):
-		return fmt.Errorf("%w: set tun.ipv4_pool to a range this host does not use", err)
+	if errors.Is(err, tun.ErrPermission) || errors.Is(err, tun.ErrNoDevice) {
+		return fmt.Errorf("%w; or go without: scn up --no-tun, and scn proxy", err)
 	}
 	return err
 }

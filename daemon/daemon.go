@@ -52,6 +52,7 @@ type daemon struct {
 	names *dns      // nil without TUN
 
 	upstream atomic.Pointer[upstream.Forwarder] // the host's own DNS servers; nil until they are known
+	blocked  atomic.Pointer[string]             // why packets do not come through the edge, if so
 
 	closers []func() error // run in reverse order
 }
@@ -105,6 +106,7 @@ func (d *daemon) open(ctx context.Context, group *errgroup.Group) error {
 		}
 		d.onClose(d.edge.Close)
 		group.Go(func() error { return d.edge.Run(ctx) })
+		group.Go(func() error { d.testEdge(ctx); return nil })
 	}
 	if err := d.openDNS(ctx, group, guard); err != nil {
 		return err
@@ -150,6 +152,14 @@ func (d *daemon) awaitNetwork(ctx context.Context) {
 	defer cancel()
 	if !d.node.WaitJoined(ctx) {
 		d.log.Warn("no peer reached yet; the node joins as soon as one answers (scn doctor looks for the cause)")
+	}
+}
+
+// testEdge finds out whether this host's firewall lets packets through the device.
+func (d *daemon) testEdge(ctx context.Context) {
+	if err := d.edge.SelfTest(ctx); errors.Is(err, tun.ErrBlocked) {
+		text := err.Error()
+		d.blocked.Store(&text)
 	}
 }
 

@@ -187,6 +187,9 @@ func checkResolver(dns *control.DNS) Finding {
 
 func checkRunning(ctx context.Context, client *control.Client, s control.Status) []Finding {
 	out := []Finding{{"daemon", Good, fmt.Sprintf("up for %s, version %s", time.Duration(s.Uptime*float64(time.Second)).Round(time.Second), s.Version), ""}}
+	for _, warning := range s.Warnings {
+		out = append(out, Finding{"daemon warns", Poor, warning, ""})
+	}
 	out = append(out, checkResolver(s.DNS))
 	if s.DNS != nil && len(s.DNS.Listen) > 0 {
 		out = append(out, checkOwnName(ctx, s))

@@ -65,6 +65,9 @@ func (d *daemon) networkStatus() control.Network {
 
 func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
 	var out []string
+	if blocked := d.blocked.Load(); blocked != nil {
+		out = append(out, *blocked)
+	}
 	if s.ClockSamples > 0 && offset.Abs() > clockWarning {
 		out = append(out, fmt.Sprintf("this host's clock is %s off from its peers': set it (timedatectl set-ntp true)", offset.Round(time.Second)))
 	}

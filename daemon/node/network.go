@@ -16,12 +16,20 @@ func (n *Node) Network() network.File { return *n.network.Load() }
 
 // adopt keeps a newer network file that routing found.
 func (n *Node) adopt(f network.File) {
-	n.network.Store(&f)
+	n.inForce(&f)
 	if err := n.dir.WriteNetwork(f.Bytes()); err != nil {
 		n.log.Error("network file not kept", "err", err)
 		return
 	}
 	n.log.Info("newer network file adopted", "sequence", f.Sequence)
+}
+
+// inForce makes a network file the one in force, for those connected already too.
+func (n *Node) inForce(f *network.File) {
+	n.network.Store(f)
+	if sessions := n.clock.Load(); sessions != nil {
+		sessions.Readmit()
+	}
 }
 
 // admit decides whether a node may speak to this one.
@@ -84,7 +92,7 @@ func (n *Node) changeNetwork(ctx context.Context, change func(*network.File) err
 	if err := n.dir.WriteNetwork(signed.Bytes()); err != nil {
 		return err
 	}
-	n.network.Store(&signed)
+	n.inForce(&signed)
 	if _, err := n.router.PublishNetwork(ctx, signed); err != nil {
 		n.log.Warn("network file not yet stored by others; it is tried again", "err", err)
 	}
