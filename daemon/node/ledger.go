@@ -146,7 +146,7 @@ func (n *Node) RegisterName(ctx context.Context, nm name.Name, service *identity
 		return NameInfo{Name: nm}, err
 	}
 	if err := n.register(ctx, nm, key); err != nil {
-		if made {
+		if made && refused(err) {
 			n.dir.removeServiceKey(string(nm))
 		}
 		return NameInfo{Name: nm}, err

@@ -42,7 +42,7 @@ func (n *Node) provide(ctx context.Context, text string) (identity.ServiceID, id
 	}
 	if owned && !key.registered {
 		if err := n.register(ctx, nm, key.secret); err != nil {
-			key.undo()
+			key.undoIfRefused(err)
 			return identity.ServiceID{}, identity.PrivateKey{}, err
 		}
 	}

@@ -163,7 +163,7 @@ func (n *Node) Serve(ctx context.Context, s Service) (ServiceState, error) {
 	}
 	if owned && !key.registered {
 		if err := n.register(ctx, s.Name, key.secret); err != nil {
-			key.undo()
+			key.undoIfRefused(err)
 			return ServiceState{}, err
 		}
 	}
@@ -181,6 +181,27 @@ type claimed struct {
 	secret     identity.PrivateKey
 	registered bool
 	undo       func()
+}
+
+// undoIfRefused forgets a key made for a name that was refused. Where the ledger's
+// answer was lost the name may point at the key by now: it stays for the next try.
+func (c claimed) undoIfRefused(err error) {
+	if refused(err) {
+		c.undo()
+	}
+}
+
+// refused reports whether the ledger has judged, and said no.
+func refused(err error) bool {
+	var rejection *cashier.Rejection
+	if !errors.As(err, &rejection) {
+		return errors.Is(err, ErrTaken)
+	}
+	switch rejection.Code {
+	case cashier.OverCapacity, cashier.Unavailable, cashier.Internal:
+		return false
+	}
+	return true
 }
 
 // claim finds out under which service ID this node may serve a name.
