@@ -44,7 +44,7 @@ const lattice = `
 // owners says who alone may import a heavy dependency directly. (Modules bring
 // one another along: libp2p has quic-go in it, Pebble prometheus.)
 const owners = `
-	github.com/quic-go/quic-go           sal/...              QUIC is hidden behind sessions
+	github.com/quic-go/quic-go           sal/... routing/...  QUIC is hidden behind sessions; routing gives libp2p's its keys
 	github.com/libp2p                    routing/...          the DHT is an implementation of finding
 	github.com/multiformats              routing/...          only libp2p speaks it
 	github.com/miekg/dns                 naming/... conformance/...  DNS messages end at the naming layer
@@ -52,7 +52,7 @@ const owners = `
 	github.com/cometbft                  cashier/comet        one engine of two
 	github.com/songgao/water             tun/...              the edge alone has a device
 	github.com/vishvananda/netlink       tun/... sal/underlay conformance/...  who changes or watches the host's network
-	github.com/vishvananda/netns         conformance/...      the product lives in one namespace
+	github.com/vishvananda/netns         conformance/... sal/underlay  the product lives in one namespace, and watches no other
 	github.com/prometheus                daemon/...           layers offer snapshots, the daemon exports them
 	github.com/spf13                     daemon/cmd/scn       only the command has a command line
 	github.com/oasisprotocol/curve25519-voi  routing/identity proofofservice/evidence  one signature rule

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -57,17 +58,18 @@ func (d *daemon) openDNS(ctx context.Context, group *errgroup.Group, guard *guar
 		return nil
 	}
 	s, log := d.plan.settings.DNS, d.log.With("layer", "naming")
-	listen := d.dnsAddresses()
+	listen, more := d.dnsAddresses(), servers(s.Listen)
+	all := slices.Concat(listen, more)
 	fixed := servers(s.Upstreams)
-	forwarder, err := upstream.New(upstream.Config{Servers: fixed, Own: listen, Logger: log})
+	forwarder, err := upstream.New(upstream.Config{Servers: fixed, Own: all, Logger: log})
 	if err != nil {
 		return err
 	}
 	d.onClose(forwarder.Close)
 	d.upstream.Store(forwarder)
 	server, err := naming.Open(d.node.Names(), d.edge, d.node.ServiceFinder(), forwarder, naming.Config{
-		Listen: append(listen, servers(s.Listen)...), Interfaces: append([]string{d.edge.Name()}, s.Interfaces...),
-		Prefixes: d.edge.Prefixes(), Logger: log,
+		Listen: all, Interfaces: append([]string{d.edge.Name()}, s.Interfaces...),
+		Prefixes: d.edge.Prefixes(), Clock: d.node.Now, Logger: log,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: another DNS server listens on every address: \"scn doctor\" says what to do", err)

@@ -36,7 +36,7 @@ func (n *Node) openLedger() error {
 	file := n.Network()
 	if file.IsAuthority(n.ID()) {
 		l, err := cashier.Open(n.dir.join(ledgerDir), n.key, cashier.Config{
-			Network: file.ID, RealZone: n.cfg.RealZone, Clock: n.now, Logger: n.log.With("layer", "cashier"),
+			Network: file.ID, RealZone: n.cfg.RealZone, Clock: n.Now, Logger: n.log.With("layer", "cashier"),
 		})
 		if err != nil {
 			return fmt.Errorf("ledger: %w", err)
@@ -45,14 +45,14 @@ func (n *Node) openLedger() error {
 	} else {
 		c, err := cashier.NewClient(cashier.ClientConfig{
 			Network: file.ID, Authorities: file.Authorities, Dial: n.dialAuthority,
-			Timeout: 5 * time.Second, Attempts: 2, Clock: n.now,
+			Timeout: 5 * time.Second, Attempts: 2, Clock: n.Now,
 		})
 		if err != nil {
 			return err
 		}
 		n.client, n.books = c, c
 	}
-	n.wallet = cashier.NewWallet(n.account, file.ID, n.books, n.now)
+	n.wallet = cashier.NewWallet(n.account, file.ID, n.books, n.Now)
 	return nil
 }
 

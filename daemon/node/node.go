@@ -107,7 +107,7 @@ func (n *Node) open() error {
 	n.router, err = routing.Open(routing.Config{
 		Key: n.key, Network: n.Network(), Listen: n.cfg.Listen, Mobile: n.cfg.Mobile, Region: n.cfg.Region,
 		StateDir: n.dir.StateDir(), Exclude: n.cfg.ExcludeAddress, AllowLoopback: n.cfg.AllowLoopback,
-		NetworkChanged: n.adopt, Clock: n.now, Logger: n.log.With("layer", "routing"),
+		NetworkChanged: n.adopt, Clock: n.Now, Logger: n.log.With("layer", "routing"),
 	})
 	if err != nil {
 		return fmt.Errorf("routing: %w", explainBind(err, n.cfg.Listen))
@@ -253,9 +253,9 @@ func (n *Node) Ping(ctx context.Context, nameOrID string) (time.Duration, identi
 // a gateway without a battery clock starts years off; a few seconds do no harm.
 const clockTrust = 2 * time.Minute
 
-// now is the host's time, corrected by what authenticated peers say when it is far
+// Now is the host's time, corrected by what authenticated peers say when it is far
 // off.
-func (n *Node) now() time.Time {
+func (n *Node) Now() time.Time {
 	t := time.Now()
 	peers := n.clock.Load()
 	if peers == nil {

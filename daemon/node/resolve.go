@@ -53,7 +53,7 @@ func (n *Node) Resolve(ctx context.Context, text string) (Resolution, error) {
 	}
 	out := Resolution{Name: r.Name, Service: r.Service, Source: string(r.Source)}
 	if !r.Checked.IsZero() {
-		out.Age = n.now().Sub(r.Checked)
+		out.Age = n.Now().Sub(r.Checked)
 	}
 	return out, nil
 }

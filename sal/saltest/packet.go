@@ -163,10 +163,12 @@ func packetReadDeadline(t *testing.T, a, _ net.Conn) {
 	}
 	_ = a.SetReadDeadline(time.Time{})
 	done := make(chan error, 1)
-	go func() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
 		_, err := a.Read(make([]byte, 1))
 		done <- err
-	}()
+	})
 	time.Sleep(10 * time.Millisecond)
 	_ = a.SetReadDeadline(time.Unix(1, 0))
 	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -177,7 +179,8 @@ func packetReadDeadline(t *testing.T, a, _ net.Conn) {
 // packetWriteNeverBlocks floods a reader that does not read.
 func packetWriteNeverBlocks(t *testing.T, a net.Conn, largest int) {
 	done := make(chan struct{})
-	go func() {
+	var wg sync.WaitGroup // waited for by done
+	wg.Go(func() {
 		defer close(done)
 		p := make([]byte, largest)
 		for range 200 {
@@ -186,7 +189,7 @@ func packetWriteNeverBlocks(t *testing.T, a net.Conn, largest int) {
 				return
 			}
 		}
-	}()
+	})
 	select {
 	case <-done:
 	case <-time.After(30 * time.Second):
@@ -196,11 +199,12 @@ func packetWriteNeverBlocks(t *testing.T, a net.Conn, largest int) {
 
 func packetCloseWakesReaders(t *testing.T, a, _ net.Conn) {
 	done := make(chan error, 2)
+	var wg sync.WaitGroup // waited for by done
 	for range 2 {
-		go func() {
+		wg.Go(func() {
 			_, err := a.Read(make([]byte, 1))
 			done <- err
-		}()
+		})
 	}
 	time.Sleep(20 * time.Millisecond)
 	a.Close()
