@@ -135,7 +135,7 @@ func (n *Node) namesConfig() naming.NamesConfig {
 	c := naming.NamesConfig{
 		Zone: n.Network().Zone, Petnames: n.cfg.Petnames,
 		SeenFile: filepath.Join(n.dir.StateDir(), "seen-names"),
-		Clock:    n.now, Logger: n.log.With("layer", "naming"),
+		Clock:    n.Now, Logger: n.log.With("layer", "naming"),
 	}
 	if n.cfg.FailUnknown {
 		c.WhenUnknown = naming.Fail
