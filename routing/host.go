@@ -73,6 +73,8 @@ func newHost(cfg Config, gater *gater, addresses func() []netip.AddrPort) (_ *ba
 		swarm.WithResourceManager(limits),
 		swarm.WithDialTimeout(cfg.RequestTimeout),
 		swarm.WithDialTimeoutLocal(cfg.RequestTimeout),
+		// All addresses at once: after a move the first ones known may be stale.
+		swarm.WithDialRanker(swarm.NoDelayDialRanker),
 		// The black-hole detectors would stop dialling after a network outage.
 		swarm.WithUDPBlackHoleSuccessCounter(nil),
 		swarm.WithIPv6BlackHoleSuccessCounter(nil),

@@ -63,7 +63,6 @@ func (r *Router) nextDue(now time.Time) (*kept, time.Duration) {
 		return nil, min(pause, time.Minute)
 	}
 	heap.Pop(&r.schedule)
-	item.busy = true
 	return item, 0
 }
 
@@ -116,7 +115,9 @@ func (r *Router) dueLocked(item *kept, due time.Time) {
 	switch {
 	case item.index >= 0:
 		heap.Fix(&r.schedule, item.index)
-	case !item.busy:
+	case item.stop != nil:
+		item.again = item.again || !due.After(time.Now())
+	default:
 		heap.Push(&r.schedule, item)
 	}
 	select {
@@ -133,18 +134,38 @@ func (r *Router) publish(ctx context.Context, item *kept) (Receipt, error) {
 	return r.refresh(ctx, item)
 }
 
-// refresh puts one kept record and says when it is due again.
+// refresh puts one kept record and says when it is due again. It ends an earlier put
+// of the same record: what that one waits for is no longer of interest.
 func (r *Router) refresh(ctx context.Context, item *kept) (Receipt, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.mu.Lock()
+	if item.stop != nil {
+		item.stop()
+	}
+	if item.index >= 0 {
+		heap.Remove(&r.schedule, item.index)
+	}
+	item.turn++
+	turn := item.turn
+	item.stop = cancel
+	r.mu.Unlock()
+
 	value, err := r.renew(item, time.Now())
 	var receipt Receipt
 	if err == nil && value != nil {
 		receipt, err = r.put(ctx, item.key, value)
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	item.busy = false
-	if !bytes.Equal(value, item.value) {
-		r.dueLocked(item, time.Now()) // it changed meanwhile
+	if item.turn != turn {
+		return receipt, err
+	}
+	again := item.again || !bytes.Equal(value, item.value)
+	item.stop, item.again = nil, false
+	if again {
+		r.dueLocked(item, time.Now())
 		return receipt, err
 	}
 	switch {

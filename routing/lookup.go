@@ -3,6 +3,7 @@ package routing
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,28 +97,39 @@ func (f *flight) wait(ctx context.Context, seen int) (news int, done bool, err e
 	}
 }
 
-// fly joins the lookup of key, or starts it.
-func (r *Router) fly(key string) (*flight, error) {
+// maxFlightsOfKey bounds the lookups of one key running at once.
+const maxFlightsOfKey = 4
+
+// fly joins a lookup of key that began at the time given or later, or starts one.
+// With the zero time any that is running will do.
+func (r *Router) fly(key string, since time.Time) (*flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if f := r.flights[key]; f != nil {
-		return f, nil
+	running := r.flights[key]
+	if n := len(running); n > 0 && (n == maxFlightsOfKey || !running[n-1].started.Before(since)) {
+		return running[n-1], nil
 	}
 	if r.closed {
 		return nil, ErrClosed
 	}
-	if len(r.flights) >= maxFlights {
+	if r.flying == maxFlights {
 		r.counters.lookupsRefused.Add(1)
 		return nil, ErrBusy
 	}
 	f := &flight{started: time.Now(), listeners: map[chan<- struct{}]bool{}}
-	r.flights[key] = f
+	r.flights[key] = append(running, f)
+	r.flying++
 	r.counters.lookups.Add(1)
 	// It ends by its own deadline, or by Close.
 	r.tasks.Go(func() {
 		err := r.search(r.life, key, f)
 		r.mu.Lock()
-		delete(r.flights, key)
+		r.flying--
+		if left := slices.DeleteFunc(r.flights[key], func(g *flight) bool { return g == f }); len(left) > 0 {
+			r.flights[key] = left
+		} else {
+			delete(r.flights, key)
+		}
 		r.mu.Unlock()
 		f.finish(err)
 	})
@@ -192,6 +204,22 @@ func (r *Router) learn(key string, value []byte) bool {
 	return true
 }
 
+// heard takes notice of a record a peer put here, when somebody is looking for it
+// or found it before. In a small network every node is told of every move this way.
+func (r *Router) heard(key string, value []byte) {
+	r.mu.Lock()
+	running := slices.Clone(r.flights[key])
+	r.mu.Unlock()
+	if _, known := r.cache.get(key); !known && len(running) == 0 {
+		return
+	}
+	if r.learn(key, value) {
+		for _, f := range running {
+			f.add()
+		}
+	}
+}
+
 // introduce tells libp2p where a DHT peer moved to, so that it is found again
 // before it calls.
 func (r *Router) introduce(n record.NodeRecord) {
@@ -232,12 +260,12 @@ func (r *Router) first(ctx context.Context, key string) (entry, error) {
 	if e, ok := r.current(key); ok {
 		r.counters.cacheHits.Add(1)
 		if e.stale() {
-			_, _ = r.fly(key) // busy: the next who asks tries again
+			_, _ = r.fly(key, time.Time{}) // busy: the next who asks tries again
 		}
 		return e, nil
 	}
 	r.counters.cacheMisses.Add(1)
-	f, err := r.fly(key)
+	f, err := r.fly(key, time.Time{})
 	if err != nil {
 		return entry{}, err
 	}
@@ -263,7 +291,7 @@ func (r *Router) first(ctx context.Context, key string) (entry, error) {
 func (r *Router) newest(ctx context.Context, key string, most time.Duration) (entry, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	f, err := r.fly(key)
+	f, err := r.fly(key, time.Now())
 	if err == nil {
 		for seen, done := 0, false; !done && err == nil; {
 			seen, done, err = f.wait(ctx, seen)

@@ -18,7 +18,13 @@ func (r *Router) Observe(addresses []netip.AddrPort) {
 	if !r.move(addresses) {
 		return
 	}
-	r.hold(nodeKey(r.self), nil, opened{}, identity.PrivateKey{}, time.Now())
+	// Not by the keepers, who may be waiting for nodes that do not answer.
+	item := r.hold(nodeKey(r.self), nil, opened{}, identity.PrivateKey{}, time.Now().Add(backstop))
+	r.spawn(func(ctx context.Context) {
+		if _, err := r.publish(ctx, item); err != nil {
+			r.log.Debug("publish node", "err", err)
+		}
+	})
 }
 
 // PublishNode is Observe, and waits until the node's record was put, or ctx ends;

@@ -101,8 +101,10 @@ type kept struct {
 	due   time.Time
 	step  int // how often it was put since it changed
 	fails int // how often in a row nobody stored it
-	busy  bool
-	index int // in the schedule, -1 when not in it
+	turn  int                // counts its puts
+	stop  context.CancelFunc // ends the put that is running, nil when none is
+	again bool               // became due meanwhile
+	index int                // in the schedule, -1 when not in it
 }
 
 // followUps are the pauses after a change: soon after one, somebody else may have

@@ -3,6 +3,7 @@ package routing
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	kb "github.com/libp2p/go-libp2p-kbucket"
@@ -18,7 +19,7 @@ const (
 	// longestRetry bounds the back-off while no peer is connected.
 	longestRetry = time.Minute
 	// idleCheck is how often a connected node looks at itself.
-	idleCheck = 20 * time.Second
+	idleCheck = 5 * time.Second
 	// healInterval is how often a connected node makes sure it also knows a
 	// bootstrap node, so that two halves of a network find together again.
 	healInterval = 5 * time.Minute
@@ -28,6 +29,16 @@ const (
 func (r *Router) kickRejoin() {
 	select {
 	case r.rejoinNow <- struct{}{}:
+	default:
+	}
+}
+
+// Kick has the node find out at once which of its DHT peers still answer, and look
+// for others if none does: the machine was suspended, or the network changed without
+// a change of address. It returns at once.
+func (r *Router) Kick() {
+	select {
+	case r.probeNow <- struct{}{}:
 	default:
 	}
 }
@@ -59,6 +70,7 @@ func (r *Router) rejoin(ctx context.Context) error {
 				r.log.Warn("all DHT peers lost")
 				lost = true
 			}
+			r.probe(ctx)
 			if r.dial(ctx, r.acquaintances()) > 0 {
 				// Whoever answered is being checked for a place in the routing table.
 				r.refreshTable(ctx)
@@ -74,11 +86,36 @@ func (r *Router) rejoin(ctx context.Context) error {
 		case <-r.rejoinNow:
 			timer.Stop()
 			pause = r.cfg.retry
+		case <-r.probeNow:
+			timer.Stop()
+			pause = r.cfg.retry
+			r.probe(ctx)
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		}
 	}
+}
+
+// probe asks all connected DHT peers for a sign of life and closes the connections
+// of those that give none: QUIC itself would wait for half a minute.
+func (r *Router) probe(ctx context.Context) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 32)
+	for _, p := range r.connected() {
+		if protocol, err := r.host.Peerstore().FirstSupportedProtocol(p, r.protocol); err != nil || protocol == "" {
+			continue // a client does not answer
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := r.messenger.Ping(ctx, p); err != nil && ctx.Err() == nil {
+				r.log.Debug("no sign of life", "peer", p, "err", err)
+				_ = r.host.Network().ClosePeer(p)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // joined reports whether the node is in touch with a node of the DHT.
@@ -219,11 +256,29 @@ func (r *Router) give(ctx context.Context, p peer.ID) {
 	}
 }
 
+// supersede closes the older connections of a peer that calls from another address:
+// it has moved, and what is sent on them is lost.
+func (r *Router) supersede(c network.Conn) {
+	now, ok := salAddr(c.RemoteMultiaddr())
+	if !ok {
+		return
+	}
+	r.spawn(func(context.Context) {
+		for _, old := range r.host.Network().ConnsToPeer(c.RemotePeer()) {
+			before, ok := salAddr(old.RemoteMultiaddr())
+			if ok && before.Addr() != now.Addr() && c.Stat().Opened.Sub(old.Stat().Opened) > time.Second {
+				_ = old.Close()
+			}
+		}
+	})
+}
+
 // notifiee hears of libp2p's connections.
 func (r *Router) notifiee() network.Notifiee {
 	return &network.NotifyBundle{
 		ConnectedF: func(n network.Network, c network.Conn) {
 			r.sources.note(c)
+			r.supersede(c)
 			if len(n.Peers()) == 1 {
 				r.kickRejoin()
 			}

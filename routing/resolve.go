@@ -18,6 +18,10 @@ import (
 // it was given.
 const secondThoughts = 250 * time.Millisecond
 
+// sharedLookup is how much earlier a lookup may have begun to serve a resolution
+// too. Older ones may be waiting for nodes that do not answer.
+const sharedLookup = 200 * time.Millisecond
+
 // settleAnswers is how long better answers are gathered before they are handed on
 // together.
 const settleAnswers = 5 * time.Millisecond
@@ -67,6 +71,7 @@ var errEnough = errors.New("routing: enough")
 // answer look again at every news. It returns when all have ended.
 func (r *Router) pursue(ctx context.Context, service identity.ServiceID, answer func() bool) error {
 	var first error
+	since := time.Now().Add(-sharedLookup)
 	news := make(chan struct{}, 1)
 	running := map[string]*flight{}
 	started := map[string]bool{}
@@ -80,7 +85,7 @@ func (r *Router) pursue(ctx context.Context, service identity.ServiceID, answer 
 			return
 		}
 		started[key] = true
-		f, err := r.fly(key)
+		f, err := r.fly(key, since)
 		if err != nil {
 			first = graver(first, err)
 			return
@@ -200,12 +205,17 @@ func (r *Router) fresh(service identity.ServiceID, answer []record.Candidate) bo
 	return true
 }
 
+// askAgain is when ResolveNode asks the DHT, counted from the question. The peer may
+// be about to publish where it moved, and a lookup already running may wait for
+// nodes that do not answer.
+var askAgain = []time.Duration{0, 100 * time.Millisecond, 300 * time.Millisecond, 700 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second}
+
 // ResolveNode yields where a node is: at once what is known, be it stale, then
-// what the DHT says now. It never ends on what is known alone, since it is asked
-// when a peer has moved. The sequence ends with an error when nothing was found.
+// what the DHT says now, and again for some seconds, until there is a newer record
+// than at first. It never ends on what is known alone, since it is asked when a peer
+// has moved. The sequence ends with an error when nothing was found.
 func (r *Router) ResolveNode(ctx context.Context, node identity.NodeID) iter.Seq2[record.Candidate, error] {
 	return func(yield func(record.Candidate, error) bool) {
-		asked := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.LookupTimeout)
 		defer cancel()
 		var last record.Candidate
@@ -227,30 +237,75 @@ func (r *Router) ResolveNode(ctx context.Context, node identity.NodeID) iter.Seq
 			}
 			return
 		}
-		// A lookup that began before the question may have passed the new record by.
-		var err error
-		for again := true; again; {
-			var f *flight
-			if f, err = r.fly(nodeKey(node)); err != nil {
-				break
-			}
-			again = f.started.Before(asked)
-			for seen, done := 0, false; !done; {
-				seen, done, err = f.wait(ctx, seen)
-				if !answer() {
-					return
-				}
-				if ctx.Err() != nil {
-					again = false
-					break
-				}
-			}
-		}
-		if !found {
+		err := r.pursueNode(ctx, node, last.Sequence, func() (newer, more bool) {
+			more = answer()
+			return found && last.Sequence > 0, more
+		})
+		if !found && !errors.Is(err, errEnough) {
 			if err == nil {
 				err = ErrNoAddress
 			}
 			yield(record.Candidate{}, fmt.Errorf("resolve node %s: %w", node, timedOut(err)))
+		}
+	}
+}
+
+// pursueNode asks the DHT for a node's record at the times of askAgain, and has
+// answer look again at every news. It returns when a record above the sequence
+// number given was found and its lookup ended, or when all lookups ended; at once
+// when the first one ends and nothing at all is known.
+func (r *Router) pursueNode(ctx context.Context, node identity.NodeID, above uint64, answer func() (known, more bool)) error {
+	key := nodeKey(node)
+	news := make(chan struct{}, 1)
+	asked := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var running []*flight
+	defer func() {
+		for _, f := range running {
+			f.ignore(news)
+		}
+	}()
+	var verdict error
+	for next := 0; ; {
+		select {
+		case <-timer.C:
+			f, err := r.fly(key, time.Now())
+			switch {
+			case err != nil:
+				verdict = graver(verdict, err)
+			case !slices.Contains(running, f):
+				running = append(running, f)
+				f.listen(news)
+			}
+			if next++; next < len(askAgain) {
+				timer.Reset(time.Until(asked.Add(askAgain[next])))
+			}
+		case <-news:
+		case <-ctx.Done():
+			return graver(verdict, timedOut(ctx.Err()))
+		}
+		ended := 0
+		for _, f := range running {
+			if _, done, err := f.state(); done {
+				ended++
+				verdict = graver(verdict, err)
+			}
+		}
+		known, more := answer()
+		if !more {
+			return errEnough
+		}
+		e, _ := r.known(key)
+		switch {
+		case errors.Is(verdict, ErrClosed):
+			return verdict
+		case ended > 0 && !known:
+			return verdict
+		case ended > 0 && sequenceOf(e.opened) > above:
+			return nil
+		case ended == len(running) && next == len(askAgain):
+			return verdict
 		}
 	}
 }

@@ -70,6 +70,7 @@ type Router struct {
 	sockets   *quicreuse.ConnManager
 	dht       *dht.IpfsDHT
 	messenger *pb.ProtocolMessenger
+	protocol  protocol.ID
 	announce  event.Emitter
 	values    *records.ValueStore
 	store     *store
@@ -86,6 +87,7 @@ type Router struct {
 
 	wake        chan struct{} // for keep
 	rejoinNow   chan struct{} // for rejoin
+	probeNow    chan struct{} // for rejoin
 	networkNews chan struct{} // for tellNetwork
 
 	// Atomic.
@@ -98,8 +100,9 @@ type Router struct {
 
 	mu       sync.Mutex // guards below
 	closed   bool
-	tasks    sync.WaitGroup // Add under mu while not closed
-	flights  map[string]*flight
+	tasks    sync.WaitGroup       // Add under mu while not closed
+	flights  map[string][]*flight // by key, the newest last
+	flying   int
 	kept     map[string]*kept
 	schedule agenda
 	turns    map[identity.ServiceID]chan struct{}
@@ -115,8 +118,8 @@ func Open(cfg Config) (_ *Router, err error) {
 	cfg.Listen = netip.AddrPortFrom(cfg.Listen.Addr().Unmap(), cfg.Listen.Port())
 	r := &Router{
 		cfg: cfg, log: cfg.Logger, self: cfg.Key.Node(),
-		wake: make(chan struct{}, 1), rejoinNow: make(chan struct{}, 1), networkNews: make(chan struct{}, 1),
-		flights: map[string]*flight{}, kept: map[string]*kept{}, turns: map[identity.ServiceID]chan struct{}{},
+		wake: make(chan struct{}, 1), rejoinNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), networkNews: make(chan struct{}, 1),
+		flights: map[string][]*flight{}, kept: map[string]*kept{}, turns: map[identity.ServiceID]chan struct{}{},
 	}
 	r.sources.of = map[p2p.Conn]netip.Addr{}
 	r.life, r.stop = context.WithCancel(context.Background())
@@ -170,7 +173,7 @@ func (r *Router) openDHT() (err error) {
 		return err
 	}
 	r.host.Network().Notify(r.notifiee())
-	r.store = newStore(string(r.host.ID()), r.cfg.StoreSize, r.validator.open)
+	r.store = newStore(string(r.host.ID()), r.cfg.StoreSize, r.validator.open, r.heard)
 	r.values = records.NewValueStore(r.store, r.validator, maxRecordAge)
 	mode := dht.ModeServer // ModeAuto stays a client on private networks, and finds nobody
 	if r.cfg.Mobile {
@@ -189,6 +192,7 @@ func (r *Router) openDHT() (err error) {
 		dht.AddressFilter(r.gater.believed),
 		dht.RoutingTableRefreshQueryTimeout(r.cfg.LookupTimeout),
 		dht.WithCustomMessageSender(func(h host.Host, protocols []protocol.ID) pb.MessageSenderWithDisconnect {
+			r.protocol = protocols[0]
 			requests = &sender{host: h, protocols: protocols, timeout: r.cfg.RequestTimeout}
 			return requests
 		}),

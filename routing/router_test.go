@@ -604,6 +604,40 @@ func TestNoAddressForAWhile(t *testing.T) {
 	})
 }
 
+// After Kick, connections to peers that died without a word are closed long before
+// QUIC would give them up, and those to living ones are not.
+func TestKick(t *testing.T) {
+	w := newNetwork(t, 4, nil)
+	node, dead := w.nodes[2], w.nodes[3]
+	dead.silent.Store(true)
+	node.Kick()
+	id, err := peerOf(dead.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the dead peer's connection is closed", func() bool {
+		return len(node.host.Network().ConnsToPeer(id)) == 0
+	})
+	if n := len(node.connected()); n != 2 {
+		t.Errorf("connected to %d of 2 living peers", n)
+	}
+}
+
+// A record put here is news for whoever found it before, without another lookup.
+func TestStoredRecordsAreHeard(t *testing.T) {
+	w := newNetwork(t, 4, nil)
+	owner, reader := w.nodes[2], w.nodes[3]
+	reader.learn(nodeKey(owner.self), sealNode(t, owner.cfg.Key, 1, time.Now().Add(time.Minute)))
+	moved := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.5"), owner.cfg.Listen.Port())
+	if _, err := owner.PublishNode(t.Context(), []netip.AddrPort{moved}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the reader knows of the move", func() bool {
+		c := reader.candidate(record.Grant{Node: owner.self})
+		return slices.Equal(c.Locators, []netip.AddrPort{moved})
+	})
+}
+
 func TestClose(t *testing.T) {
 	w := newNetwork(t, 3, nil)
 	node := w.nodes[2]

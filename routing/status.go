@@ -109,6 +109,6 @@ func (r *Router) Metrics() Metrics {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m.RecordsKept, m.LookupsRunning = len(r.kept), len(r.flights)
+	m.RecordsKept, m.LookupsRunning = len(r.kept), r.flying
 	return m
 }

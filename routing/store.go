@@ -29,6 +29,7 @@ type store struct {
 	self  [sha256.Size]byte // this node's place in the key space
 	limit int
 	open  func(key string, value []byte) (opened, error)
+	heard func(key string, value []byte) // called for what is stored
 
 	mu      sync.Mutex // guards below
 	records map[ds.Key]*stored
@@ -51,8 +52,10 @@ type stored struct {
 // overhead is what a record costs beside its bytes.
 const overhead = 256
 
-func newStore(self string, limit int, open func(string, []byte) (opened, error)) *store {
-	return &store{self: sha256.Sum256([]byte(self)), limit: limit, open: open, records: map[ds.Key]*stored{}}
+func newStore(self string, limit int, open func(string, []byte) (opened, error), heard func(string, []byte)) *store {
+	return &store{
+		self: sha256.Sum256([]byte(self)), limit: limit, open: open, heard: heard, records: map[ds.Key]*stored{},
+	}
 }
 
 // Put implements ds.Write. A record older than the one held changes nothing: the
@@ -71,26 +74,35 @@ func (s *store) Put(_ context.Context, key ds.Key, data []byte) error {
 		key: key, data: data, value: rec.GetValue(), opened: o,
 		distance: binary.BigEndian.Uint64(place[:8]) ^ binary.BigEndian.Uint64(s.self[:8]),
 	}
+	stored, err := s.add(item)
+	if stored {
+		s.heard(string(rec.GetKey()), item.value)
+	}
+	return err
+}
+
+// add takes a record in, unless it is older than the one held.
+func (s *store) add(item *stored) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.records[key]; old != nil {
+	if old := s.records[item.key]; old != nil {
 		if compare(old.opened, old.value, item.opened, item.value) > 0 {
-			return nil
+			return false, nil
 		}
 		s.removeLocked(old)
 	}
-	s.records[key] = item
+	s.records[item.key] = item
 	heap.Push(&s.far, item)
 	s.bytes += item.size()
 	for s.bytes > s.limit {
 		victim := s.far[0]
 		s.removeLocked(victim)
 		if victim == item {
-			return errFull
+			return false, errFull
 		}
 		s.evicted++
 	}
-	return nil
+	return true, nil
 }
 
 // Get implements ds.Read.

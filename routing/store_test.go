@@ -28,7 +28,7 @@ func stow(t *testing.T, s *store, key string, value []byte) error {
 
 func TestStoreIsBounded(t *testing.T) {
 	b := newBench(t)
-	s := newStore("self", 20_000, b.open)
+	s := newStore("self", 20_000, b.open, func(string, []byte) {})
 	for i := range 200 {
 		node := testKey("node", i)
 		err := stow(t, s, nodeKey(node.Node()), sealNode(t, node, 1, testTime.Add(time.Minute)))
@@ -59,7 +59,7 @@ func TestStoreIsBounded(t *testing.T) {
 
 func TestStoreKeepsTheNewer(t *testing.T) {
 	b := newBench(t)
-	s := newStore("self", 1<<20, b.open)
+	s := newStore("self", 1<<20, b.open, func(string, []byte) {})
 	node := testKey("node")
 	key := nodeKey(node.Node())
 	young := sealNode(t, node, 2, testTime.Add(time.Minute))
@@ -96,7 +96,7 @@ func TestStoreKeepsTheNewer(t *testing.T) {
 
 func TestStoreRecheck(t *testing.T) {
 	b := newBench(t)
-	s := newStore("self", 1<<20, b.open)
+	s := newStore("self", 1<<20, b.open, func(string, []byte) {})
 	for i := range 5 {
 		n := fmt.Sprint("name", i)
 		if err := stow(t, s, namePrefix+n, sealName(t, testKey("authority"), name.Name(n), 1, testTime.Add(time.Hour))); err != nil {
