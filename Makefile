@@ -66,7 +66,7 @@ conformance: deps build ## the namespace suite alone: real programs on hosts tha
 check: fmt tidy vet lint ## format, modules, vet, linters
 
 fmt:
-	@diff=$$($(TOOL) gofumpt -l .); [ -z "$$diff" ] || { echo "not gofumpt-ed:"; echo "$$diff"; exit 1; }
+	@diff=$$(git ls-files '*.go' | xargs $(TOOL) gofumpt -l); [ -z "$$diff" ] || { echo "not gofumpt-ed:"; echo "$$diff"; exit 1; }
 
 tidy:
 	$(GO) mod tidy -diff

@@ -46,8 +46,11 @@ func Backup(dir string, w io.Writer) error {
 			return err
 		}
 		name, err := filepath.Rel(dir, path)
-		if err != nil || name == "." || name == "lock" || !(entry.IsDir() || entry.Type().IsRegular()) {
+		if err != nil || name == "." || name == "lock" {
 			return err
+		}
+		if !entry.IsDir() && !entry.Type().IsRegular() {
+			return nil // a socket
 		}
 		return addToTar(t, path, filepath.ToSlash(name), entry)
 	})

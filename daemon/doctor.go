@@ -76,7 +76,7 @@ func Doctor(ctx context.Context, dir string) []Finding {
 		}
 		return append(findings, Finding{"daemon", Bad, err.Error(), "look at its log"})
 	}
-	return append(findings, checkRunning(ctx, client, status)...)
+	return append(findings, checkRunning(ctx, status)...)
 }
 
 func checkNode(dir string) (Settings, []Finding) {
@@ -185,7 +185,7 @@ func checkResolver(dns *control.DNS) Finding {
 	return Finding{"resolver", Good, found, ""}
 }
 
-func checkRunning(ctx context.Context, client *control.Client, s control.Status) []Finding {
+func checkRunning(ctx context.Context, s control.Status) []Finding {
 	out := []Finding{{"daemon", Good, fmt.Sprintf("up for %s, version %s", time.Duration(s.Uptime*float64(time.Second)).Round(time.Second), s.Version), ""}}
 	for _, warning := range s.Warnings {
 		out = append(out, Finding{"daemon warns", Poor, warning, ""})
@@ -236,7 +236,7 @@ func checkOwnName(ctx context.Context, s control.Status) Finding {
 	start := time.Now()
 	_, err = r.LookupNS(ctx, s.Network.Zone+".")
 	var none *net.DNSError
-	if err != nil && !(errors.As(err, &none) && none.IsNotFound) {
+	if notFound := errors.As(err, &none) && none.IsNotFound; err != nil && !notFound {
 		return Finding{"DNS server", Bad, fmt.Sprintf("%s does not answer: %v", server, err), "look at the daemon's log"}
 	}
 	return Finding{"DNS server", Good, fmt.Sprintf("%s answered in %s", server, time.Since(start).Round(10*time.Microsecond)), ""}

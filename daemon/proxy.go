@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // net/http and go-socks5 take no other
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -157,7 +157,7 @@ func connect(w http.ResponseWriter, r *http.Request, dial func(ctx context.Conte
 	}
 	// What the client sent ahead of our answer belongs to the tunnel.
 	if n := buffered.Reader.Buffered(); n > 0 {
-		early, _ := buffered.Reader.Peek(n)
+		early, _ := buffered.Peek(n)
 		if _, err := remote.Write(early); err != nil {
 			return
 		}

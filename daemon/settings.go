@@ -135,7 +135,7 @@ func (s *Settings) Overlay(text []byte) error {
 	err := d.Decode(s)
 	var strict *toml.StrictMissingError
 	if errors.As(err, &strict) {
-		var errs []error
+		errs := make([]error, 0, len(strict.Errors))
 		for _, e := range strict.Errors {
 			row, _ := e.Position()
 			errs = append(errs, fmt.Errorf("line %d: unknown key %q: \"scn up --help\" names every key", row, joinKey(e.Key())))

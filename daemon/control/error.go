@@ -60,8 +60,9 @@ func ExitCode(err error) int {
 		return 5
 	case Unreachable:
 		return 6
+	default:
+		return 1
 	}
-	return 1
 }
 
 func (c Code) status() int {
@@ -74,6 +75,7 @@ func (c Code) status() int {
 		return http.StatusForbidden
 	case Unreachable:
 		return http.StatusGatewayTimeout
+	default:
+		return http.StatusInternalServerError
 	}
-	return http.StatusInternalServerError
 }

@@ -104,7 +104,7 @@ func (s *served) set(state string) { s.state.Store(&state) }
 
 // ports are what the service's record says this node listens on.
 func (s *served) ports() []record.Port {
-	var out []record.Port
+	out := make([]record.Port, 0, len(s.targets))
 	for _, t := range s.targets {
 		out = append(out, record.Port{Number: t.Port, Protocol: t.Protocol()})
 	}
@@ -200,8 +200,9 @@ func refused(err error) bool {
 	switch rejection.Code {
 	case cashier.OverCapacity, cashier.Unavailable, cashier.Internal:
 		return false
+	default:
+		return true
 	}
-	return true
 }
 
 // claim finds out under which service ID this node may serve a name.
