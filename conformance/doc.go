@@ -4,10 +4,11 @@
 //
 //	netns   hosts, switches, routers and NATs out of namespaces
 //	wire    a seeded bad cable in user space
-//	lab     a network of scn nodes on them, and what measures it
+//	overlay networks of scn daemons on them, and what measures silences
 //	suite   real programs through real TUN devices while hosts move
 //	demo    the same to watch, in two minutes
 //	bench   the overlay beside wireguard-go, in one run
+//	fuzz    every Fuzz function within one budget of time
 //	tools   the versions of linters, in a module of their own
 //
 // Nothing imports conformance.

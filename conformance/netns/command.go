@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -163,10 +165,7 @@ func (c *Cmd) gone() bool {
 // of our own PID namespace that are in the host's network namespace.
 func (h *Host) killAll() error {
 	h.mu.Lock()
-	var running []*Cmd
-	for c := range h.commands {
-		running = append(running, c)
-	}
+	running := slices.Collect(maps.Keys(h.commands))
 	h.mu.Unlock()
 	for _, c := range running {
 		_ = c.Signal(syscall.SIGKILL)

@@ -32,7 +32,7 @@ func NewInternet6(lab *netns.Lab, networks int) *Internet {
 func build(lab *netns.Lab, networks int, subnets ...string) *Internet {
 	in := &Internet{Lab: lab, Router: lab.Router("router")}
 	for i := range networks {
-		var prefixes []string
+		prefixes := make([]string, 0, len(subnets))
 		for _, s := range subnets {
 			prefixes = append(prefixes, fmt.Sprintf(s, i))
 		}

@@ -41,8 +41,8 @@ func iperf3(name string, port int, options ...string) program {
 			check := func(int) error {
 				select {
 				case err := <-ended:
-					ended <- err
-					return fmt.Errorf("it has ended: %v: %s", err, clip(out.Bytes()))
+					ended <- err // finish wants it too
+					return fmt.Errorf("it has ended: %s", clip(out.Bytes()))
 				case <-time.After(200 * time.Millisecond):
 					return nil
 				}

@@ -23,11 +23,12 @@ type program struct {
 // TCP, ping, unmodified, each through a client move, a provider move and both;
 // MTU 1280 and 1124 on the new path; no reset and no reconnect.
 func TestProgramsThroughMoves(t *testing.T) {
+	sshd := new(sshAccess)
 	programs := []program{
 		curl("curl-ipv4", 80, "-4"),
 		curl("curl-ipv6", 81, "-6"),
 		curl("curl-http2", 82, "--http2-prior-knowledge"),
-		sshShell(), scp(),
+		sshShell(sshd), scp(sshd),
 		iperf3("iperf3-tcp", 5201, "-b", "40M"),
 		iperf3("iperf3-udp", 5202, "-u", "-b", "4M", "-l", "1200"),
 		iperf3("iperf3-reverse", 5203, "-R", "-b", "40M"),

@@ -9,18 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
 
 // sshAccess is what a client needs to log in at the provider's sshd.
-type sshAccess struct {
-	dir  string
-	once sync.Once
-}
-
-var sshd sshAccess
+type sshAccess struct{ dir string }
 
 // serve starts sshd on the provider. The host's /etc is its own, so it gets
 // accounts of its own: a machine's root may be locked.
@@ -75,7 +69,7 @@ func (a *sshAccess) options() []string {
 }
 
 // sshShell is a shell that stays open through all moves.
-func sshShell() program {
+func sshShell(sshd *sshAccess) program {
 	return program{
 		name:  "ssh",
 		needs: []string{"ssh", "sshd", "ssh-keygen"},
@@ -111,7 +105,7 @@ func sshShell() program {
 
 // scp copies a file while hosts move; it is started anew for each move, so that
 // each happens in its midst.
-func scp() program {
+func scp(sshd *sshAccess) program {
 	return program{
 		name:  "scp",
 		needs: []string{"scp"},
