@@ -99,8 +99,8 @@ type kept struct {
 	receipt   Receipt
 
 	due   time.Time
-	step  int // how often it was put since it changed
-	fails int // how often in a row nobody stored it
+	step  int                // how often it was put since it changed
+	fails int                // how often in a row nobody stored it
 	turn  int                // counts its puts
 	stop  context.CancelFunc // ends the put that is running, nil when none is
 	again bool               // became due meanwhile

@@ -504,6 +504,7 @@ func TestLonelyNode(t *testing.T) {
 	if _, _, err := node.LookupName(t.Context(), "nothing"); !errors.Is(err, ErrNoPeers) {
 		t.Errorf("lookup alone: error %v", err)
 	}
+	listed := testKey("node", 0).Node()
 	// The first peer that comes gets it all.
 	second := w.add(Config{
 		Key: testKey("second"), Network: w.file, AllowLoopback: true, retry: 100 * time.Millisecond,
@@ -517,6 +518,13 @@ func TestLonelyNode(t *testing.T) {
 		}
 		return false
 	})
+	second.cache.purge()
+	for c, err := range second.ResolveNode(t.Context(), listed) {
+		if err != nil || c.Source != record.FromNetwork || !slices.Equal(c.Locators, node.addresses()) {
+			t.Errorf("a bootstrap node is first sought where the network file says: %+v, %v", c, err)
+		}
+		break
+	}
 }
 
 func TestIPv6(t *testing.T) {
