@@ -116,27 +116,44 @@ func statusError(s Status) error {
 // to Reject. Most errors of dialing a target map to their counterpart; what is
 // not known is a refusal.
 func errorStatus(err error) Status {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case err == nil, errors.Is(err, syscall.ECONNREFUSED):
-		return StatusRefused
-	case errors.Is(err, ErrUnknownService):
-		return StatusUnknownService
-	case errors.Is(err, ErrDraining):
-		return StatusDraining
-	case errors.Is(err, syscall.EACCES), errors.Is(err, os.ErrPermission):
-		return StatusNotAuthorized
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return StatusOverCapacity
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTDOWN):
-		return StatusUnreachable
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
-		errors.As(err, &timeout) && timeout.Timeout():
-		return StatusTimeout
-	case errors.Is(err, ErrBadRequest):
-		return StatusBadRequest
+	if status, ok := knownStatus(err); ok {
+		return status
 	}
 	return StatusRefused
+}
+
+// errorCode returns the code that tells the peer of an accepted session of err.
+// What is not known is a reset.
+func errorCode(err error) quic.StreamErrorCode {
+	if status, ok := knownStatus(err); ok {
+		return codeStatus + quic.StreamErrorCode(status)
+	}
+	return codeReset
+}
+
+// knownStatus returns the status that says the same as err, if one does.
+func knownStatus(err error) (Status, bool) {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return StatusRefused, true
+	case errors.Is(err, ErrUnknownService):
+		return StatusUnknownService, true
+	case errors.Is(err, ErrDraining):
+		return StatusDraining, true
+	case errors.Is(err, syscall.EACCES), errors.Is(err, os.ErrPermission):
+		return StatusNotAuthorized, true
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return StatusOverCapacity, true
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTDOWN):
+		return StatusUnreachable, true
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return StatusTimeout, true
+	case errors.Is(err, ErrBadRequest):
+		return StatusBadRequest, true
+	}
+	return StatusRefused, false
 }
 
 // severity orders the failures of several providers: the one that says most

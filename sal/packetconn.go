@@ -1,6 +1,7 @@
 package sal
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -20,7 +21,7 @@ const partHead = 1 + 8 + 8 + 2
 // PacketConn is a session that carries datagrams of up to MaxDatagram bytes, kept
 // whole, possibly lost or reordered, as over UDP. It is connected: both a net.Conn
 // and a net.PacketConn whose only peer is RemoteAddr. It ends when either side
-// closes it: the other then reads io.EOF.
+// closes it: the other then reads io.EOF, or what CloseWithError said.
 //
 // Write does not wait for the network: what exceeds the queue is dropped, as a
 // busy network does. With a write deadline it waits for room until then.
@@ -301,6 +302,24 @@ func (c *PacketConn) Close() error {
 	}
 	_ = c.str.Close()
 	c.str.CancelRead(codeClosed)
+	c.release()
+	return nil
+}
+
+// CloseWithError ends the session and tells the peer why: it reads the error that
+// corresponds to err, as the dialer does after Incoming.Reject, or ErrReset if there
+// is none. What reading from a target returned can be passed on as it is. nil,
+// io.EOF and net.ErrClosed are a plain Close.
+func (c *PacketConn) CloseWithError(err error) error {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return c.Close()
+	}
+	if !c.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	code := errorCode(err)
+	c.str.CancelWrite(code)
+	c.str.CancelRead(code)
 	c.release()
 	return nil
 }

@@ -2,7 +2,11 @@ package sal
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -84,4 +88,86 @@ func TestDatagramRing(t *testing.T) {
 	if big.bytes > packetBytes {
 		t.Errorf("holds %d bytes", big.bytes)
 	}
+}
+
+// TestCloseWithError: what one side gives as the reason the other reads, in its own
+// words; whichever side dialled, with another node and with itself.
+func TestCloseWithError(t *testing.T) {
+	client, server, _ := testPair(t)
+	read := func(network string, err error) error {
+		return &net.OpError{Op: "read", Net: network, Err: os.NewSyscallError("recvmsg", err)}
+	}
+	for _, way := range []struct {
+		name     string
+		from, to *Node
+	}{{"remote", client, server}, {"in process", server, server}} {
+		t.Run(way.name, func(t *testing.T) {
+			pipe := packetPipe(t, way.from, way.to)
+			for _, c := range []struct {
+				give, want error
+			}{
+				{read("udp", syscall.ECONNREFUSED), syscall.ECONNREFUSED},
+				{read("udp", syscall.EHOSTUNREACH), syscall.EHOSTUNREACH},
+				{read("udp", syscall.ENETUNREACH), syscall.EHOSTUNREACH},
+				{os.ErrDeadlineExceeded, syscall.ETIMEDOUT},
+				{syscall.EACCES, syscall.EACCES},
+				{syscall.EMFILE, syscall.EAGAIN},
+				{ErrDraining, ErrDraining},
+				{syscall.ECONNRESET, syscall.ECONNRESET},
+				{errors.New("unheard of"), syscall.ECONNRESET},
+				{nil, io.EOF},
+				{io.EOF, io.EOF},
+				{net.ErrClosed, io.EOF},
+			} {
+				for _, dialer := range []bool{true, false} {
+					a, b, stop, err := pipe()
+					if err != nil {
+						t.Fatal(err)
+					}
+					exchangePackets(t, a, b)
+					closer, other := b.(*PacketConn), a
+					if dialer {
+						closer, other = a.(*PacketConn), b
+					}
+					if err := closer.CloseWithError(c.give); err != nil {
+						t.Error(err)
+					}
+					_ = other.SetDeadline(time.Now().Add(20 * time.Second))
+					if _, err := other.Read(make([]byte, 1)); !errors.Is(err, c.want) {
+						t.Errorf("%v by the dialer (%t): read %v, want %v", c.give, dialer, err, c.want)
+					}
+					wantWrite := c.want
+					if wantWrite == io.EOF {
+						wantWrite = syscall.EPIPE
+					}
+					if _, err := other.Write([]byte("x")); !errors.Is(err, wantWrite) {
+						t.Errorf("%v by the dialer (%t): write %v, want %v", c.give, dialer, err, wantWrite)
+					}
+					if _, err := closer.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+						t.Errorf("the side that closed: %v", err)
+					}
+					if err := closer.CloseWithError(syscall.EACCES); err != nil {
+						t.Errorf("a second time: %v", err)
+					}
+					stop()
+				}
+			}
+		})
+	}
+}
+
+// exchangePackets sends a datagram from a to b, again as often as it is lost.
+func exchangePackets(t *testing.T, a, b net.Conn) {
+	t.Helper()
+	var buf [1]byte
+	for range 40 {
+		if _, err := a.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_ = b.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		if _, err := b.Read(buf[:]); err == nil {
+			return
+		}
+	}
+	t.Fatal("nothing arrives")
 }
