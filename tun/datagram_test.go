@@ -116,6 +116,63 @@ func TestDatagramRefusals(t *testing.T) {
 	})
 }
 
+// TestDatagramLateRefusal: a target that goes away in the middle of a flow is refused
+// to the application, and one that is back a second later is reached again.
+func TestDatagramLateRefusal(t *testing.T) {
+	families(t, func(t *testing.T, e *Edge, o *tuntest.Overlay, pick func(identity.ServiceID) netip.Addr) {
+		s := testService(1)
+		target, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Serve(s, "udp", 53, target.LocalAddr().String())
+		c := mustDial(t, "udp", pick(s), 53)
+		wantErrors(t, c.(*net.UDPConn))
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		buf := make([]byte, 10)
+		// The flow is open and has carried datagrams both ways.
+		if _, err := c.Write([]byte("first")); err != nil {
+			t.Fatal(err)
+		}
+		n, from, err := target.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := target.WriteToUDPAddrPort(buf[:n], from); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(buf); err != nil || string(buf[:n]) != "first" {
+			t.Fatalf("%q, %v", buf[:n], err)
+		}
+		again := target.LocalAddr().(*net.UDPAddr)
+		target.Close()
+		for range 2 { // the second is answered from memory
+			_, _ = c.Write([]byte("second"))
+			if _, err := c.Read(buf); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Fatalf("target gone: %v", err)
+			}
+		}
+		if m := e.Metrics(); m.PacketFlowsRefused != 1 {
+			t.Errorf("%d flows refused", m.PacketFlowsRefused)
+		}
+		if target, err = net.ListenUDP("udp", again); err != nil {
+			t.Fatal(err)
+		}
+		defer target.Close()
+		_ = target.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			_, _ = c.Write([]byte("third"))
+			if n, err := target.Read(buf); err == nil && string(buf[:n]) == "third" {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the target is back and not reached")
+			}
+			_ = target.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		}
+	})
+}
+
 func wantErrors(t *testing.T, c *net.UDPConn) {
 	raw, err := c.SyscallConn()
 	if err != nil {

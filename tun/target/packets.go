@@ -54,8 +54,15 @@ func (p *Provider) relayPackets(ctx context.Context, session, up net.Conn) error
 			timer.Reset(p.cfg.PacketIdle - quiet)
 		}
 	})
-	pump := func(to, from net.Conn, count *atomic.Int64) {
-		next := reader(from)
+	// What the target's socket says is told as what its dial would be.
+	reason := func(c net.Conn, err error) error {
+		if c == up {
+			return truthful(err)
+		}
+		return err
+	}
+	pump := func(dst, src net.Conn, count *atomic.Int64) {
+		next := reader(src)
 		for {
 			b, err := next()
 			if errors.Is(err, io.EOF) {
@@ -63,12 +70,12 @@ func (p *Provider) relayPackets(ctx context.Context, session, up net.Conn) error
 				return
 			}
 			if err != nil {
-				end(err)
+				end(reason(src, err))
 				return
 			}
 			last.Store(int64(time.Since(start)))
-			if _, err := to.Write(b); err != nil && !transient(err) {
-				end(err)
+			if _, err := dst.Write(b); err != nil && !transient(err) {
+				end(reason(dst, err))
 				return
 			}
 			count.Add(int64(len(b)))

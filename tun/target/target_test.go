@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -110,6 +111,18 @@ type session struct {
 	client   net.Conn
 	rejected error
 	accepted bool
+	reason   chan error // what a datagram session was closed with
+}
+
+// reasoned is a datagram session that is told why it ends.
+type reasoned struct {
+	net.Conn
+	reason chan error
+}
+
+func (c reasoned) CloseWithError(err error) error {
+	c.reason <- err
+	return c.Close()
 }
 
 func (s *session) incoming(t *testing.T, port uint16, protocol record.Protocol) Incoming {
@@ -127,7 +140,8 @@ func (s *session) incoming(t *testing.T, port uint16, protocol record.Protocol) 
 			s.accepted = true
 			var server net.Conn
 			s.client, server = packetPair(t)
-			return server, nil
+			s.reason = make(chan error, 1)
+			return reasoned{server, s.reason}, nil
 		},
 		Reject: func(err error) { s.rejected = err },
 	}
@@ -393,19 +407,42 @@ func TestDatagrams(t *testing.T) {
 	l.Close()
 	wg.Wait()
 
-	// A target that is gone refuses by ICMP.
+	// A target that is gone refuses by ICMP, and the caller is told.
 	s, done = handle(t.Context(), t, p, 53, record.UDP)
 	if _, err := s.client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case err := <-done:
-		if !errors.Is(err, syscall.ECONNREFUSED) {
+		if !errors.Is(err, syscall.ECONNREFUSED) || !errors.Is(<-s.reason, syscall.ECONNREFUSED) {
 			t.Error(err)
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("a refused session never ends")
 	}
+}
+
+// TestDatagramRightsAreNotTheCallers: a firewall on the provider that forbids it to send
+// refuses; that is not the caller's lack of rights.
+func TestDatagramRightsAreNotTheCallers(t *testing.T) {
+	p := provider(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+		_, up := net.Pipe()
+		return forbidden{up}, nil
+	}}, "53=udp://127.0.0.1:1")
+	s, done := handle(t.Context(), t, p, 53, record.UDP)
+	if _, err := s.client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if err := <-s.reason; !errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPERM) {
+		t.Errorf("the caller is told %v", err)
+	}
+}
+
+type forbidden struct{ net.Conn }
+
+func (forbidden) Write([]byte) (int, error) {
+	return 0, &net.OpError{Op: "write", Net: "udp", Err: os.NewSyscallError("write", syscall.EPERM)}
 }
 
 func TestContextEndsSessions(t *testing.T) {
