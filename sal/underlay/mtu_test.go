@@ -29,7 +29,7 @@ func transfer(tb testing.TB, from, to *session, n int) time.Duration {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	in.SetReadDeadline(time.Now().Add(40 * time.Second))
+	in.SetReadDeadline(time.Now().Add(90 * time.Second))
 	h := sha256.New()
 	if got, err := io.Copy(h, in); err != nil || got != int64(n) {
 		tb.Fatalf("got %d of %d bytes: %v", got, n, err)
@@ -105,17 +105,17 @@ func testPathMTU(t *testing.T, mtu int, v6 bool) {
 func TestMTUShrinksUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	done := make(chan time.Duration, 1)
-	go func() { done <- transfer(t, w.c, w.s, 64<<20) }()
-	time.Sleep(50 * time.Millisecond)
+	go func() { done <- transfer(t, w.c, w.s, 24<<20) }()
+	time.Sleep(30 * time.Millisecond)
 	w.router.setMTU("side2eth0", 1280)
 	select {
 	case d := <-done:
-		t.Logf("64 MiB in %v, MTU now %d", d, w.c.a.Info().MTU)
-	case <-time.After(50 * time.Second):
+		t.Logf("24 MiB in %v, MTU now %d", d, w.c.a.Info().MTU)
+	case <-time.After(100 * time.Second):
 		t.Fatal("stalled")
 	}
-	t.Logf("64 MiB more in %v", transfer(t, w.c, w.s, 64<<20))
-	t.Logf("back: 64 MiB in %v", transfer(t, w.s, w.c, 64<<20))
+	t.Logf("24 MiB more in %v", transfer(t, w.c, w.s, 24<<20))
+	t.Logf("back: 24 MiB in %v", transfer(t, w.s, w.c, 24<<20))
 	if got := w.c.a.Info().MTU; got > 1280 {
 		t.Errorf("client still believes in an MTU of %d", got)
 	}
