@@ -130,3 +130,26 @@ func TestSmallInterfaceMTU(t *testing.T) {
 		t.Errorf("nothing was cut: %+v", m)
 	}
 }
+
+// TestMoveToNarrowPath moves the client, under load, to a network that carries
+// less than QUIC's packets.
+func TestMoveToNarrowPath(t *testing.T) {
+	for _, mtu := range []int{1280, 1124} {
+		t.Run(fmt.Sprint(mtu), func(t *testing.T) {
+			w := newWorld(t)
+			attach(w.left, w.router, 3, "eth1")
+			w.router.setMTU("side3eth1", mtu)
+			done := make(chan time.Duration, 2)
+			go func() { done <- transfer(t, w.c, w.s, 24<<20) }()
+			go func() { done <- transfer(t, w.s, w.c, 24<<20) }()
+			time.Sleep(30 * time.Millisecond)
+			w.left.leave("eth0", 1, 0)
+			w.left.join("eth1", 3, 0)
+			gap := w.echo.resumed(t, time.Now())
+			t.Logf("resumed after %v, 24 MiB each way in %v and %v", gap, <-done, <-done)
+			if got := max(w.c.a.Info().MTU, w.s.a.Info().MTU); got > mtu {
+				t.Errorf("MTU %d on a path of %d", got, mtu)
+			}
+		})
+	}
+}
