@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log"
 	"net"
 	"net/netip"
 	"sync"
@@ -28,20 +27,14 @@ func Example() {
 		Authorities: []identity.NodeID{first.Node()},
 		Bootstrap:   []network.Peer{{Node: first.Node(), Addresses: []netip.AddrPort{at}}},
 	}.Sign(founder)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 
 	var running sync.WaitGroup
 	start := func(key identity.PrivateKey, listen netip.AddrPort) *routing.Router {
 		r, err := routing.Open(routing.Config{Key: key, Network: file, Listen: listen, AllowLoopback: true})
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		running.Go(func() {
-			if err := r.Run(ctx); err != nil {
-				log.Print(err)
-			}
+			check(r.Run(ctx))
 		})
 		r.Observe([]netip.AddrPort{listen}) // package sal calls this whenever the node moves
 		return r
@@ -54,8 +47,8 @@ func Example() {
 	_, _, err = provider.UpdateService(ctx, service, func(r record.ServiceRecord, sequence uint64) record.ServiceRecord {
 		return r.Grant(record.Grant{Node: first.Node(), Weight: 1}, sequence)
 	})
-	if err != nil && !errors.Is(err, routing.ErrNoPeers) {
-		log.Fatal(err)
+	if !errors.Is(err, routing.ErrNoPeers) {
+		check(err)
 	}
 	for found := false; !found && ctx.Err() == nil; {
 		for candidates, err := range client.Resolve(ctx, service.Service()) {
@@ -69,27 +62,28 @@ func Example() {
 
 	cancel()
 	running.Wait()
-	if err := errors.Join(client.Close(), provider.Close()); err != nil {
-		log.Fatal(err)
-	}
+	check(errors.Join(client.Close(), provider.Close()))
 	// Output:
 	// true true
 }
 
+// check ends the example where a program would report.
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
 func newKey() identity.PrivateKey {
 	key, err := identity.GenerateKey(rand.Reader)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	return key
 }
 
 // freeAddress returns an address whose next port is free, for the DHT.
 func freeAddress() netip.AddrPort {
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer c.Close()
 	a := c.LocalAddr().(*net.UDPAddr).AddrPort()
 	return netip.AddrPortFrom(a.Addr(), a.Port()-1)

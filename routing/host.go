@@ -39,7 +39,7 @@ const (
 //
 // The caller closes the host, then the sockets.
 func newHost(cfg Config, gater *gater, addresses func() []netip.AddrPort) (_ *basichost.BasicHost, sockets *quicreuse.ConnManager, err error) {
-	var undo []func() error
+	undo := make([]func() error, 0, 3)
 	defer func() {
 		for i := len(undo) - 1; i >= 0 && err != nil; i-- {
 			err = errors.Join(err, undo[i]())
@@ -82,7 +82,7 @@ func newHost(cfg Config, gater *gater, addresses func() []netip.AddrPort) (_ *ba
 	if err != nil {
 		return nil, nil, err
 	}
-	undo = []func() error{sw.Close} // it closes the peerstore and the limits too
+	undo = append(undo[:0], sw.Close) // it closes the peerstore and the limits too
 
 	resetKey, err := derive(cfg.Key, "scn dht stateless reset")
 	if err != nil {
@@ -111,7 +111,7 @@ func newHost(cfg Config, gater *gater, addresses func() []netip.AddrPort) (_ *ba
 	if err := sw.AddTransport(transport); err != nil {
 		return nil, nil, err
 	}
-	undo = []func() error{sockets.Close, sw.Close}
+	undo = append(undo[:0], sockets.Close, sw.Close)
 
 	connections, err := connmgr.NewConnManager(lowConnections, highConnections, connmgr.WithGracePeriod(30*time.Second))
 	if err != nil {
@@ -130,7 +130,7 @@ func newHost(cfg Config, gater *gater, addresses func() []netip.AddrPort) (_ *ba
 	if err != nil {
 		return nil, nil, errors.Join(err, connections.Close())
 	}
-	undo = []func() error{sockets.Close, host.Close}
+	undo = append(undo[:0], sockets.Close, host.Close)
 	host.Start()
 	if err := listen(sw, listenAddrs(cfg.Listen)); err != nil {
 		return nil, nil, fmt.Errorf("listen on UDP port %d for the DHT (the one after the SAL's): %w", cfg.Listen.Port()+1, err)

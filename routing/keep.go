@@ -211,6 +211,7 @@ func (r *Router) renew(item *kept, now time.Time) ([]byte, error) {
 		if !signer.IsZero() && left < record.ServiceValidity/2 {
 			return r.signService(signer, rec)
 		}
+	default: // signed by others: put as it is
 	}
 	err := r.validator.inTime(o)
 	if errors.Is(err, record.ErrExpired) || errors.Is(err, name.ErrExpired) {

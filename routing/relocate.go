@@ -65,8 +65,9 @@ func (r *Router) relocate(before, now []netip.AddrPort) {
 		}
 	}
 	r.spawn(func(ctx context.Context) {
-		var peers []peer.ID
-		for _, c := range r.sources.from(gone) {
+		stale := r.sources.from(gone)
+		peers := make([]peer.ID, 0, len(stale))
+		for _, c := range stale {
 			peers = append(peers, c.RemotePeer())
 			_ = c.Close()
 		}
@@ -87,7 +88,7 @@ func (r *Router) relocate(before, now []netip.AddrPort) {
 // connect dials peers whose addresses the peerstore has, a few at a time, and
 // returns how many are connected.
 func (r *Router) connect(ctx context.Context, peers []peer.ID) int {
-	var infos []peer.AddrInfo
+	infos := make([]peer.AddrInfo, 0, len(peers))
 	for _, p := range peers {
 		infos = append(infos, r.host.Peerstore().PeerInfo(p))
 	}

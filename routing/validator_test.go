@@ -135,7 +135,7 @@ func TestValidate(t *testing.T) {
 	} {
 		for range 2 { // the second time from memory
 			err := b.Validate(c.key, c.value)
-			if c.want == errAny && err == nil || c.want != errAny && !errors.Is(err, c.want) {
+			if (c.want != nil) != (err != nil) || !errors.Is(c.want, errAny) && !errors.Is(err, c.want) {
 				t.Errorf("%s: error %v, want %v", c.what, err, c.want)
 			}
 		}

@@ -71,7 +71,7 @@ func (f File) render() []byte {
 	fmt.Fprintf(&b, "# Where a node finds its way in; addresses are of the SAL, the DHT has the port after.\n")
 	b.WriteString("bootstrap = [\n")
 	for _, p := range f.Bootstrap {
-		var addresses []string
+		addresses := make([]string, 0, len(p.Addresses))
 		for _, a := range p.Addresses {
 			addresses = append(addresses, strconv.Quote(a.String()))
 		}
