@@ -55,7 +55,7 @@ unit: ## unit tests under the race detector
 	$(GO) test -race -shuffle=on -p 2 -timeout 10m $(UNIT)
 
 sim: ## the path machine through ten thousand seeds
-	SCN_SEEDS=10000 $(GO) test -count=1 -timeout 10m ./sal/path
+	$(GO) test -count=1 -timeout 10m -run TestSimulation ./sal/path -seeds 10000
 
 fuzz: ## every Fuzz function, FUZZTIME (3m) in all
 	$(GO) run ./conformance/fuzz -time $(FUZZTIME)
