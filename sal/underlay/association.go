@@ -41,7 +41,6 @@ type Association struct {
 	route atomic.Pointer[route] // nil until the peer's first answer
 	bound atomic.Bool
 	dead  atomic.Bool // closed by its owner
-	cut   atomic.Bool // the handshake needed fragments
 
 	// Traffic, on the socket's clock (0: never).
 	lastSent, lastReceived   atomic.Int64

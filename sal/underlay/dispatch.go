@@ -58,7 +58,6 @@ func (r *receiver) dispatch(b []byte) (data []byte, up *net.UDPAddr, stranger bo
 			m.dropUnknownPeer.Add(1)
 			return nil, nil, false
 		case !a.client && joined:
-			a.cut.Store(true)
 			r.s.narrow.add(r.from, r.now)
 		}
 	}

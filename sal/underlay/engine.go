@@ -72,7 +72,7 @@ func (e *engine) run(ctx context.Context) {
 			f(e)
 		}
 		e.runDue()
-		e.tellTraffic(false)
+		e.tellTraffic()
 	}
 }
 
@@ -159,7 +159,7 @@ func (e *engine) linksChanged(l *hostLinks, again bool) {
 
 // tellTraffic tells the machines when data moved last; those whose data stands
 // still are told of by the data path when it moves again.
-func (e *engine) tellTraffic(force bool) {
+func (e *engine) tellTraffic() {
 	if len(e.moving) == 0 {
 		return
 	}
@@ -171,7 +171,7 @@ func (e *engine) tellTraffic(force bool) {
 			continue
 		}
 		latest := max(a.toldSent, a.toldRecv)
-		if !force && now-latest < int64(path.NoteInterval) {
+		if now-latest < int64(path.NoteInterval) {
 			kept = append(kept, a)
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"log"
 	"net/netip"
 
 	"github.com/quic-go/quic-go"
@@ -20,7 +19,7 @@ func Example() {
 		Dead:            func(a *underlay.Association) { /* close its connection, then a */ },
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer s.Close()
 	transport := &quic.Transport{Conn: s, ConnectionIDGenerator: s.ConnectionIDGenerator()}
@@ -47,7 +46,7 @@ func Example() {
 
 	a, err := s.Dial(identity.NodeID{0x5c}, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:4242")})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer a.Close()
 	fmt.Println(a.Addr().IP)

@@ -326,8 +326,9 @@ func (w *watcher) usableLink(a *netlink.LinkAttrs) bool {
 	switch a.OperState {
 	case netlink.OperDown, netlink.OperLowerLayerDown, netlink.OperNotPresent:
 		return false
+	default: // up, or a device that does not tell
+		return !w.ignore(a.Name)
 	}
-	return !w.ignore(a.Name)
 }
 
 func (w *watcher) usableAddr(a netlink.Addr) bool {

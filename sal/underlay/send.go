@@ -268,6 +268,7 @@ func unusable(errno unix.Errno) bool {
 	switch errno {
 	case 0, unix.EBADF, unix.ENOBUFS, unix.ENOMEM, unix.EAGAIN, unix.EMSGSIZE, unix.EIO:
 		return false
+	default:
+		return true
 	}
-	return true
 }

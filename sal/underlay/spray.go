@@ -176,7 +176,6 @@ func (a *Association) answeredBy(at *arrival, joined bool) bool {
 	}
 	r := a.s.newRoute(path.Route{Link: at.link, Remote: at.from}, unknownMTU)
 	if joined || wasCut {
-		a.cut.Store(true)
 		r.limit.Store(min(r.limit.Load(), r.cautious()))
 	}
 	if !a.route.CompareAndSwap(nil, r) {
