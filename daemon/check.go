@@ -63,6 +63,9 @@ func prepare(cfg Config) (plan, error) {
 	errs = []error{checkPorts(p.listen)}
 	if p.settings.TUN.Enabled {
 		errs = append(errs, explainTUN(tun.Check(p.tunConfig(nil))))
+		if f := checkPort53(); f.State == Bad {
+			errs = append(errs, fmt.Errorf("port 53: %s: %s", f.Found, f.Advice))
+		}
 	}
 	return p, errors.Join(errs...)
 }

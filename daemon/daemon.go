@@ -24,6 +24,7 @@ import (
 	"scn.alt/scn/naming/upstream"
 	"scn.alt/scn/sal/underlay"
 	"scn.alt/scn/tun"
+	"scn.alt/scn/tun/address"
 )
 
 // Config configures Run and Check.
@@ -175,7 +176,7 @@ func (d *daemon) close() error {
 
 func (d *daemon) nodeConfig() node.Config {
 	s := d.plan.settings
-	tunName, pool := s.TUN.Name, d.plan.pool
+	tunName, pool, prefix := s.TUN.Name, d.plan.pool, address.Prefix(d.plan.network.ID)
 	return node.Config{
 		Dir: d.plan.cfg.Dir, Listen: d.plan.listen, Advertise: addrPorts(s.Advertise), Mobile: s.Mobile, Region: s.Region,
 		AllowLoopback: s.AllowLoopback, MemoryBudget: s.MemoryBudget << 20,
@@ -185,7 +186,7 @@ func (d *daemon) nodeConfig() node.Config {
 				return ok
 			})
 		},
-		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) },
+		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",
 		RealZone: d.realZone, Logger: d.log,
 	}

@@ -86,11 +86,34 @@ func (d Directory) Network() (network.File, []byte, error) {
 	if err != nil {
 		return network.File{}, nil, fmt.Errorf("%s: %w", d.join(networkFile), err)
 	}
+	// A file put there by hand must not be older than what this node has followed.
+	known, err := readBounded(d.knownNetwork(), networkFileSize)
+	if err != nil {
+		return f, b, nil //nolint:nilerr // none yet, or not to be read: the founder's signature still holds
+	}
+	if k, err := network.Parse(known); err == nil {
+		if err := network.CheckUpdate(k, f); err != nil {
+			return network.File{}, nil, fmt.Errorf("%s: %w: copy the newer one back from %s, or make a node of its own for another network", d.join(networkFile), err, d.knownNetwork())
+		}
+	}
 	return f, b, nil
 }
 
+// knownNetwork is where the newest network file ever followed is remembered.
+func (d Directory) knownNetwork() string { return d.join(filepath.Join(stateDir, networkFile)) }
+
 // WriteNetwork replaces the network file.
-func (d Directory) WriteNetwork(b []byte) error { return d.write(networkFile, b, 0o644) }
+func (d Directory) WriteNetwork(b []byte) error {
+	if err := d.write(networkFile, b, 0o644); err != nil {
+		return err
+	}
+	return d.rememberNetwork(b)
+}
+
+// rememberNetwork notes the newest network file followed.
+func (d Directory) rememberNetwork(b []byte) error {
+	return d.write(filepath.Join(stateDir, networkFile), b, 0o600)
+}
 
 // ServiceKey reads the key of an owned service; fs.ErrNotExist where it is not
 // this node's.

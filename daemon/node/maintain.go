@@ -22,7 +22,9 @@ func (n *Node) maintain(ctx context.Context) error {
 	wait := maintainSoon
 	var namesDone time.Time
 	renewed := map[name.Name]time.Time{}
+	warned := false
 	for {
+		warned = n.checkClock(warned)
 		settled := n.maintainServices(ctx, renewed)
 		if time.Since(namesDone) > namesInterval {
 			if err := n.refreshNames(ctx); err != nil {
@@ -42,6 +44,17 @@ func (n *Node) maintain(ctx context.Context) error {
 		}
 		wait = min(2*wait, maintainLate)
 	}
+}
+
+// checkClock warns once when peers' time is believed over the host's.
+func (n *Node) checkClock(warned bool) bool {
+	offset, samples := n.sal.ClockOffset()
+	off := samples > 0 && offset.Abs() > clockTrust
+	if off && !warned {
+		n.log.Warn("this host's clock is far off: the peers' time is used until it is set",
+			"offset", offset.Round(time.Second).String(), "peers", samples)
+	}
+	return off
 }
 
 // maintainServices reports whether every service is on line.

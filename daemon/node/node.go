@@ -103,7 +103,10 @@ func (n *Node) open() error {
 	if err := os.MkdirAll(n.dir.StateDir(), 0o700); err != nil {
 		return err
 	}
-	var err error
+	err := n.dir.rememberNetwork(n.Network().Bytes())
+	if err != nil {
+		return err
+	}
 	n.router, err = routing.Open(routing.Config{
 		Key: n.key, Network: n.Network(), Listen: n.cfg.Listen, Mobile: n.cfg.Mobile, Region: n.cfg.Region,
 		StateDir: n.dir.StateDir(), Exclude: n.cfg.ExcludeAddress, AllowLoopback: n.cfg.AllowLoopback,
