@@ -19,6 +19,8 @@ import (
 )
 
 func main() {
+	// "scn doctor" tells of small socket buffers; quic-go would print it past the log.
+	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	if daemon.IsGuardian() {
 		os.Exit(daemon.RunGuardian())
 	}
