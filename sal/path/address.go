@@ -2,6 +2,7 @@ package path
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -87,8 +88,10 @@ func (a *address) oldestSmall() int {
 	return oldest
 }
 
-// addressTable is bounded: an entry is evicted only when its budget is full again,
-// so that evicting forgets nothing that matters.
+// addressTable is bounded. An entry not proved is evicted only when its budget is
+// full again, so that evicting forgets nothing that matters; a proved one, the
+// oldest first, only for an address that something authentic named: a peer that
+// moves often leaves many behind, and where it is now counts more.
 type addressTable struct {
 	entries []*address
 }
@@ -103,35 +106,44 @@ func (t *addressTable) get(remote netip.AddrPort) *address {
 }
 
 // add returns the entry of remote, made if there is room; nil if there is none.
-// It may have evicted another.
-func (t *addressTable) add(now time.Time, remote netip.AddrPort, stranger bool) (entry, evicted *address) {
+// It may have evicted another, but not the one in use.
+func (t *addressTable) add(now time.Time, remote netip.AddrPort, stranger bool, inUse *address) (entry, evicted *address) {
 	if a := t.get(remote); a != nil {
 		a.stranger = a.stranger && stranger
 		return a, nil
 	}
 	strangers := 0
-	var victim *address
-	index := -1
-	for i, a := range t.entries {
+	var victim, oldest *address
+	for _, a := range t.entries {
 		if a.stranger {
 			strangers++
 		}
-		if a.isProved(now) || now.Sub(a.touched) < smallWindow || a.announced {
-			continue
+		switch {
+		case a == inUse:
+		case a.isProved(now) || a.announced:
+			if oldest == nil || a.proved.Before(oldest.proved) {
+				oldest = a
+			}
+		case now.Sub(a.touched) < smallWindow:
+		case victim == nil || a.stranger && !victim.stranger || a.stranger == victim.stranger && a.touched.Before(victim.touched):
+			victim = a
 		}
-		if victim == nil || a.stranger && !victim.stranger || a.stranger == victim.stranger && a.touched.Before(victim.touched) {
-			victim, index = a, i
-		}
-	}
-	full := len(t.entries) >= maxAddresses || stranger && strangers >= maxStrangers
-	if full && (victim == nil || stranger && strangers >= maxStrangers && !victim.stranger) {
-		return nil, nil
 	}
 	a := &address{remote: remote, stranger: stranger}
-	if full {
-		t.entries[index] = a
-		return a, victim
+	switch {
+	case stranger && strangers >= maxStrangers:
+		if victim == nil || !victim.stranger {
+			return nil, nil
+		}
+	case len(t.entries) < maxAddresses:
+		t.entries = append(t.entries, a)
+		return a, nil
+	case victim == nil && !stranger:
+		victim = oldest
 	}
-	t.entries = append(t.entries, a)
-	return a, nil
+	if victim == nil {
+		return nil, nil
+	}
+	t.entries[slices.Index(t.entries, victim)] = a
+	return a, victim
 }

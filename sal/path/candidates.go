@@ -73,7 +73,25 @@ func (m *Machine) rebuild(gone []Link) (added []*pair) {
 		}
 	}
 	m.pairs = pairsNow
+	m.trimImplicit()
 	return added
+}
+
+// trimImplicit drops the implicit pairs heard least recently when there are too
+// many.
+func (m *Machine) trimImplicit() {
+	var implicit []*pair
+	for _, p := range m.pairs {
+		if p.implicit && p != m.current {
+			implicit = append(implicit, p)
+		}
+	}
+	if len(implicit) <= maxImplicit {
+		return
+	}
+	slices.SortStableFunc(implicit, func(a, b *pair) int { return b.lastSign().Compare(a.lastSign()) })
+	surplus := implicit[maxImplicit:]
+	m.pairs = slices.DeleteFunc(m.pairs, func(p *pair) bool { return slices.Contains(surplus, p) })
 }
 
 // localize returns the route with the link we know by its address: a packet may
@@ -106,6 +124,18 @@ func (m *Machine) implicitPair(r Route, stranger bool) *pair {
 	if a == nil {
 		return nil
 	}
+	if !m.roomForImplicit(stranger) {
+		return nil
+	}
+	p := &pair{route: r, address: a, implicit: true}
+	m.pairs = append(m.pairs, p)
+	return p
+}
+
+// roomForImplicit makes room for one more implicit pair, and reports whether there
+// is. What is authentic takes the place of the pair heard least recently: a peer
+// that moves often leaves many behind. A stranger takes only another stranger's.
+func (m *Machine) roomForImplicit(stranger bool) bool {
 	count := 0
 	var oldest *pair
 	for _, p := range m.pairs {
@@ -113,22 +143,22 @@ func (m *Machine) implicitPair(r Route, stranger bool) *pair {
 			continue
 		}
 		count++
-		if p == m.current || p.address != nil && p.address.isProved(m.now) || stranger && (p.address == nil || !p.address.stranger) {
+		known := p.address != nil && !p.address.stranger
+		if p == m.current || stranger && known {
 			continue
 		}
-		if oldest == nil || p.heard.Before(oldest.heard) {
+		if oldest == nil || p.lastSign().Before(oldest.lastSign()) {
 			oldest = p
 		}
 	}
-	if count >= maxImplicit {
-		if oldest == nil {
-			return nil
-		}
-		m.pairs = slices.DeleteFunc(m.pairs, func(p *pair) bool { return p == oldest })
+	if count < maxImplicit {
+		return true
 	}
-	p := &pair{route: r, address: a, implicit: true}
-	m.pairs = append(m.pairs, p)
-	return p
+	if oldest == nil {
+		return false
+	}
+	m.pairs = slices.DeleteFunc(m.pairs, func(p *pair) bool { return p == oldest })
+	return true
 }
 
 func (m *Machine) setLocators(list []netip.AddrPort) (changed bool) {
@@ -208,8 +238,15 @@ func (m *Machine) probeAdded(added []*pair) {
 
 // addAddress returns the entry of remote, made if there is room; nil if not.
 func (m *Machine) addAddress(remote netip.AddrPort, stranger bool) *address {
-	a, evicted := m.addresses.add(m.now, remote, stranger)
+	var inUse *address
+	if m.current != nil {
+		inUse = m.current.address
+	}
+	a, evicted := m.addresses.add(m.now, remote, stranger, inUse)
 	if evicted != nil {
+		if evicted.announced {
+			m.emit(Forgotten{Remote: evicted.remote})
+		}
 		for _, p := range m.pairs {
 			if p.address == evicted {
 				p.address = nil

@@ -14,7 +14,7 @@ import (
 const (
 	maxLinks    = 8
 	maxRemotes  = 20
-	maxImplicit = 24
+	maxImplicit = 16
 	maxKnown    = 4
 	// implicitLifetime is how long a pair nobody told us of is tried.
 	implicitLifetime = 10 * time.Second
@@ -289,15 +289,19 @@ func (m *Machine) runMTU() {
 	}
 }
 
-// sweep forgets addresses whose proof has lapsed, and pairs that something came by
-// once and that never answered.
+// sweep forgets addresses whose proof has lapsed, and pairs in no list that never
+// answered or that nothing came by for as long as a proof lasts.
 func (m *Machine) sweep() {
 	if m.now.Before(m.sweepAt) {
 		return
 	}
 	m.sweepAt = m.now.Add(time.Second)
 	m.pairs = slices.DeleteFunc(m.pairs, func(p *pair) bool {
-		return p.implicit && p.validated.IsZero() && p != m.current && m.now.Sub(p.heard) > implicitLifetime
+		life := proofLifetime
+		if p.validated.IsZero() {
+			life = implicitLifetime
+		}
+		return p.implicit && p != m.current && m.now.Sub(p.lastSign()) > life
 	})
 	for _, a := range m.addresses.entries {
 		if a.announced && !a.isProved(m.now) && a.remote != m.current.route.Remote {

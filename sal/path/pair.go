@@ -39,6 +39,9 @@ func (p *pair) remember(now time.Time, nonce uint64) {
 	p.attempts++
 }
 
+// lastSign is when something of the peer last came by it.
+func (p *pair) lastSign() time.Time { return later(p.heard, p.validated) }
+
 // restart makes the next challenge go at once and the back-off begin anew.
 func (p *pair) restart(now time.Time) {
 	p.attempts = 0

@@ -1,0 +1,49 @@
+package path
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestManyMoves has hosts move again and again, every time to addresses never seen
+// before: what the addresses of before leave behind must not get in the way.
+func TestManyMoves(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		move  []int
+		every time.Duration
+		most  time.Duration
+	}{
+		{"client", []int{0}, 2 * time.Second, 20 * time.Millisecond},
+		{"provider", []int{1}, 2 * time.Second, 20 * time.Millisecond},
+		{"both", []int{0, 1}, 2 * time.Second, 500 * time.Millisecond},
+		{"both, hasty", []int{0, 1}, 600 * time.Millisecond, 500 * time.Millisecond},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, _, _ := calm(t, 4*time.Millisecond)
+			var gaps []time.Duration
+			for range 100 {
+				for _, i := range tc.move {
+					replaceLinks(s.hosts[i], 4*time.Millisecond)
+					calmLink(s.hosts[i], s.hosts[i].addLink(true), 4*time.Millisecond)
+				}
+				for _, i := range tc.move {
+					s.hosts[i].announce()
+				}
+				gaps = append(gaps, until(t, s, 10*time.Second, agreed(s)))
+				s.run(tc.every)
+			}
+			slices.Sort(gaps)
+			t.Logf("median %v, p95 %v, most %v", gaps[50], gaps[95], gaps[99])
+			if gaps[99] > tc.most {
+				t.Errorf("most %v, want at most %v", gaps[99], tc.most)
+			}
+			for _, h := range s.hosts {
+				if n := len(h.m.pairs); n > 40 {
+					t.Errorf("%s probes %d pairs", h.name, n)
+				}
+			}
+		})
+	}
+}
