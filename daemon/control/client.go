@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"syscall"
@@ -107,7 +108,8 @@ func (c *Client) Remove(ctx context.Context, q NameRequest) error {
 	return c.post(ctx, "network/remove", q, nil)
 }
 
-// Dial opens a session to a service. The connection supports CloseWrite.
+// Dial opens a session to a service. The connection supports CloseWrite; a read that
+// fails with io.ErrUnexpectedEOF means that the session broke.
 func (c *Client) Dial(ctx context.Context, name string, port uint16) (net.Conn, error) {
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -134,7 +136,7 @@ func (c *Client) Dial(ctx context.Context, name string, port uint16) (net.Conn, 
 		defer conn.Close()
 		return nil, decodeError(resp)
 	}
-	return readerConn{conn, r}, nil
+	return readerConn{conn, httputil.NewChunkedReader(r)}, nil
 }
 
 func (c *Client) connect(ctx context.Context) (net.Conn, error) {

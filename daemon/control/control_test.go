@@ -170,6 +170,45 @@ func TestDialHalfClose(t *testing.T) {
 	}
 }
 
+// TestDialBroken must not look like an end: the reader would take half a file for all.
+func TestDialBroken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			_, _ = io.WriteString(c, "half")
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.(*net.TCPConn).SetLinger(0)
+			err = c.Close()
+		}
+		done <- err
+	}()
+	c := startServer(t, &fakeBackend{dial: func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }})
+	conn, err := c.Dial(t.Context(), "echo", 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "half" {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	if _, err := io.WriteString(conn, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(got); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("read after a reset: %v, want io.ErrUnexpectedEOF", err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDialRefusal(t *testing.T) {
 	c := startServer(t, &fakeBackend{dial: func() (net.Conn, error) { return nil, Errorf(Refused, "no") }})
 	if _, err := c.Dial(t.Context(), "echo", 7); ExitCode(err) != 5 {

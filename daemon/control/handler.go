@@ -131,5 +131,5 @@ func dial(b Backend, w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	Splice(remote, readerConn{local, buffered.Reader})
+	Splice(remote, newMarkedConn(readerConn{local, buffered.Reader}))
 }

@@ -1,8 +1,10 @@
 package control
 
 import (
+	"bufio"
 	"io"
 	"net"
+	"net/http/httputil"
 	"sync"
 )
 
@@ -43,4 +45,43 @@ func (c readerConn) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return c.Close()
+}
+
+// markedConn writes in HTTP chunks (RFC 9112 §7.1), so that the client tells a stream
+// that ended from one that broke: a unix socket has no reset.
+type markedConn struct {
+	readerConn
+	buffer *bufio.Writer
+	chunks io.WriteCloser
+}
+
+func newMarkedConn(c readerConn) *markedConn {
+	b := bufio.NewWriterSize(c, 64<<10)
+	return &markedConn{readerConn: c, buffer: b, chunks: httputil.NewChunkedWriter(b)}
+}
+
+// Write implements io.Writer: one chunk, at once.
+func (c *markedConn) Write(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil // an empty chunk is the mark of the end
+	}
+	n, err := c.chunks.Write(b)
+	if err == nil {
+		err = c.buffer.Flush()
+	}
+	return n, err
+}
+
+// CloseWrite marks the end.
+func (c *markedConn) CloseWrite() error {
+	if err := c.chunks.Close(); err != nil {
+		return err
+	}
+	if _, err := c.buffer.WriteString("\r\n"); err != nil { // no trailers
+		return err
+	}
+	if err := c.buffer.Flush(); err != nil {
+		return err
+	}
+	return c.readerConn.CloseWrite()
 }

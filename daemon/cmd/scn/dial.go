@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"scn.alt/scn/daemon"
+	"scn.alt/scn/daemon/control"
 )
 
 func (a *app) dialCommand() *cobra.Command {
@@ -57,6 +58,9 @@ func (a *app) pump(ctx context.Context, conn net.Conn) error {
 	_, err := io.Copy(a.stdout, conn)
 	if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 		return nil
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return control.Errorf(control.Failed, "the session broke: the peer reset it, or was out of reach for too long")
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -108,7 +109,7 @@ func tcpEcho(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			go func() { // ends with its connection
 				defer c.Close()
-				control.Splice(c, c)
+				_, _ = io.Copy(c, c)
 			}()
 		}
 	}()
