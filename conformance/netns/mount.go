@@ -75,6 +75,11 @@ func (h *Host) mount() error {
 			return fmt.Errorf("mount %s on %s: %w", m[0], m[1], err)
 		}
 	}
+	// The machine's /etc is to be read, not written, whatever a host's programs do.
+	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(unix.AT_FDCWD, machineEtc, unix.AT_RECURSIVE, &readOnly); err != nil {
+		return fmt.Errorf("make %s read-only: %w", machineEtc, err)
+	}
 	// A sysfs shows the interfaces of the namespace it was mounted in. Where the
 	// kernel refuses a second one, the machine's serves: nothing here needs it.
 	_ = unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")

@@ -260,6 +260,9 @@ func TestFilesOfAHost(t *testing.T) {
 	if got := see(a, "/proc/sys/kernel/hostname"); got != "a\n" {
 		t.Errorf("the host name of a is %q", got)
 	}
+	if err := a.Command(t.Context(), "sh", "-c", "! touch /run/.etc/passwd 2>/dev/null").Run(); err != nil {
+		t.Error("a host can write to the machine's /etc")
+	}
 	if got := see(a, "/etc/passwd"); !strings.Contains(got, "root:") {
 		t.Error("the rest of the machine's /etc is not there")
 	}
