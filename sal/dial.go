@@ -25,7 +25,9 @@ func (n *Node) Dial(ctx context.Context, service identity.ServiceID, port uint16
 // DialEarly is Dial without waiting for the provider's answer, once a connection
 // to a provider stands: what is written goes out at once, and a refusal comes
 // from the first Read or a later Write, as the error Dial would have returned.
-// Only one provider is asked. Conn.Accepted waits for the answer.
+// It waits for the answer nonetheless when there are several providers, or the one
+// there is was not heard from just now: what was written to a provider that is gone
+// would be lost with it. Conn.Accepted waits for the answer.
 func (n *Node) DialEarly(ctx context.Context, service identity.ServiceID, port uint16) (*Conn, error) {
 	return n.dialStream(ctx, service, port, true)
 }
@@ -102,8 +104,11 @@ func (n *Node) dialSession(ctx context.Context, r *request, early bool) (*sessio
 		local = err
 	}
 	var winner *session
-	err := n.race(ctx, r.service, func(ctx context.Context, l *link, won func() bool) error {
-		s, err := l.open(ctx, r, early)
+	var alone atomic.Bool
+	err := n.raceNoting(ctx, r.service, &alone, func(ctx context.Context, l *link, won func() bool) error {
+		// What is sent early cannot be sent to another provider, nor again: only to the
+		// one there is, and only if it was just heard from.
+		s, err := l.open(ctx, r, early && alone.Load() && l.hot())
 		if err != nil {
 			return err
 		}
@@ -172,6 +177,7 @@ type tryFunc func(ctx context.Context, l *link, won func() bool) error
 type racer struct {
 	node    *Node
 	try     tryFunc
+	alone   *atomic.Bool
 	options []option // not tried yet
 	tried   []identity.NodeID
 	running int
@@ -183,9 +189,14 @@ type racer struct {
 
 // race resolves a service and runs try at its providers until one succeeds.
 func (n *Node) race(ctx context.Context, service identity.ServiceID, try tryFunc) error {
+	return n.raceNoting(ctx, service, new(atomic.Bool), try)
+}
+
+// raceNoting is race, and notes in alone whether there is but one provider.
+func (n *Node) raceNoting(ctx context.Context, service identity.ServiceID, alone *atomic.Bool, try tryFunc) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &racer{node: n, try: try, results: make(chan error, maxAttempts), worst: ErrNoProvider}
+	r := &racer{node: n, alone: alone, try: try, results: make(chan error, maxAttempts), worst: ErrNoProvider}
 	answers := n.resolve(ctx, service, r)
 	stagger := time.NewTimer(time.Hour)
 	defer stagger.Stop()
@@ -291,6 +302,7 @@ func (r *racer) start(ctx context.Context) bool {
 		return false
 	}
 	c := r.options[i].Candidate
+	r.alone.Store(len(r.tried) == 0 && len(r.options) == 1)
 	r.options = slices.Delete(r.options, i, i+1)
 	if !r.node.spawn(func() { r.results <- r.run(ctx, c) }) {
 		r.worst = ErrClosed
