@@ -42,6 +42,7 @@ func (e *engine) act(a *Association, action path.Action) {
 	case path.Send:
 		s.metrics.pathSent.Add(1)
 		e.nudge(a, x.Route.Remote.Addr())
+		e.remind(a, x.Route.Remote)
 		r := s.newRoute(x.Route, unknownMTU)
 		switch errno := s.sendOnce(r, x.Datagram); {
 		case errno == 0:
@@ -107,6 +108,37 @@ func (e *engine) use(a *Association, x path.Use) {
 		}
 	}
 }
+
+// remindEvery is how often a silent peer gets a datagram of QUIC's again.
+const remindEvery = int64(250 * time.Millisecond)
+
+// remind sends the last datagram again, beside a probe to the very
+// address where the peer fell silent. A peer that has restarted knows nothing of path
+// messages sealed for its former self, but answers QUIC with a stateless reset (RFC
+// 9000 §10.3); QUIC's own timers may have backed off to half a minute by then. To a
+// peer that merely was silent it is a duplicate, which QUIC drops.
+func (e *engine) remind(a *Association, remote netip.AddrPort) {
+	r, now := a.route.Load(), e.s.now()
+	if !a.lost.Load() || r == nil || r.path.Remote != remote || now-a.reminded < remindEvery {
+		return
+	}
+	a.reminded = now
+	n := a.ring.copyTo(&e.scratch)
+	if n == 0 {
+		return
+	}
+	slot := &e.scratch[n-1]
+	// quic-go answers nothing shorter than a reset of its own. What is added makes it a
+	// packet that the peer cannot open, if it lives, and drops.
+	slot.size = max(slot.size, resetProvoking)
+	e.s.metrics.resent.Add(1)
+	if errno := e.s.transmit(r, slot.data[:slot.size], 0, slot.ecn); errno != 0 {
+		e.s.swallowed(errno)
+	}
+}
+
+// resetProvoking is the size of a datagram that a stateless reset may answer.
+const resetProvoking = 64
 
 // nudge lets a lost path not wait for the kernel's neighbour discovery.
 func (e *engine) nudge(a *Association, remote netip.Addr) {

@@ -21,6 +21,7 @@ type engine struct {
 
 // engineState is the part of an Association that belongs to the engine.
 type engineState struct {
+	reminded           int64 // when a silent peer got a datagram again
 	machine            *path.Machine
 	due                int64 // on the socket's clock; 0: none
 	heapAt             int   // index in the heap + 1; 0: not in it
