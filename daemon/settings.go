@@ -38,7 +38,7 @@ type Settings struct {
 	// IgnoreInterfaces are patterns of links that carry no sessions, besides
 	// containers', VPNs' and the daemon's own.
 	IgnoreInterfaces []string `toml:"ignore_interfaces" help:"patterns of links that must not carry sessions"`
-	// MemoryBudget bounds the buffers of all sessions, in MiB. Default 256.
+	// MemoryBudget bounds the buffers of all sessions, in MiB. Default 1024
 	MemoryBudget int64 `toml:"memory_budget_mib" help:"bound on the buffers of all sessions, in MiB"`
 
 	TUN     TUNSettings     `toml:"tun"`
@@ -103,7 +103,7 @@ type LogSettings struct {
 func DefaultSettings() Settings {
 	return Settings{
 		Listen:       "[::]:47700",
-		MemoryBudget: 256,
+		MemoryBudget: 1024,
 		TUN:          TUNSettings{Enabled: true, Name: "scn0", IPv4Pool: "198.18.0.0/15"},
 		DNS:          DNSSettings{Mode: "auto", Unknown: "upstream"},
 		Control:      ControlSettings{Group: "scn"},

@@ -34,7 +34,7 @@ type Config struct {
 	// ExcludeAddress reports addresses neither published nor believed, such as the
 	// TUN's. Default: none.
 	ExcludeAddress func(netip.Addr) bool
-	// MemoryBudget bounds the buffers of all sessions in bytes. Default 256 MiB.
+	// MemoryBudget bounds the buffers of all sessions in bytes. Default 1 GiB.
 	MemoryBudget int64
 	// Petnames are this host's own names; they override registered ones.
 	Petnames map[name.Name]identity.ServiceID
@@ -59,7 +59,7 @@ func (c Config) withDefaults() Config {
 		c.ExcludeAddress = func(netip.Addr) bool { return false }
 	}
 	if c.MemoryBudget == 0 {
-		c.MemoryBudget = 256 << 20
+		c.MemoryBudget = 1 << 30
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
