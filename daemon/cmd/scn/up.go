@@ -107,8 +107,9 @@ func (s *settingFlag) Type() string {
 		return "N"
 	case reflect.Slice:
 		return "A,B"
+	default:
+		return "TEXT"
 	}
-	return "TEXT"
 }
 
 // Set implements pflag.Value.
