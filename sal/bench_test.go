@@ -2,6 +2,7 @@ package sal
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/sal/saltest"
 )
 
@@ -116,21 +118,7 @@ func BenchmarkRequests(b *testing.B) {
 // writer is let; it reports the share that was lost.
 func BenchmarkDatagramFlood(b *testing.B) {
 	client, server, service := testPair(b)
-	var arrived atomic.Int64
-	server.Handle(service, func(_ context.Context, in *Incoming) {
-		c, err := in.AcceptPacket()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		buf := make([]byte, 2000)
-		for {
-			if _, err := c.Read(buf); err != nil {
-				return
-			}
-			arrived.Add(1)
-		}
-	})
+	arrived := countDatagrams(server, service)
 	c, err := client.DialPacket(b.Context(), service, 80)
 	if err != nil {
 		b.Fatal(err)
@@ -150,6 +138,73 @@ func BenchmarkDatagramFlood(b *testing.B) {
 	b.StopTimer()
 	time.Sleep(50 * time.Millisecond)
 	b.ReportMetric(100*float64(int64(n)-arrived.Load())/float64(n), "%lost")
+}
+
+// BenchmarkDatagramPaced carries datagrams of 1200 bytes one way at a given rate, in
+// bursts once a millisecond as iperf3 does, and reports where any were lost: in the
+// sender's queue, between the two nodes, or before the reader.
+func BenchmarkDatagramPaced(b *testing.B) {
+	for _, rate := range []int{50, 100, 200} {
+		b.Run(fmt.Sprintf("%dMbps", rate), func(b *testing.B) {
+			client, server, service := testPair(b)
+			arrived := countDatagrams(server, service)
+			c, err := client.DialPacket(b.Context(), service, 80)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			buf := make([]byte, 1200)
+			b.SetBytes(int64(len(buf)))
+			b.ReportAllocs()
+			n := int64(0)
+			start := time.Now()
+			for b.Loop() {
+				for {
+					due := int64(time.Since(start).Seconds() * float64(rate) * 1e6 / 8 / float64(len(buf)))
+					if due > n {
+						break
+					}
+					time.Sleep(time.Millisecond)
+				}
+				if _, err := c.Write(buf); err != nil {
+					b.Fatal(err)
+				}
+				n++
+			}
+			b.StopTimer()
+			time.Sleep(200 * time.Millisecond)
+			lost := func(k int64) float64 { return 100 * float64(k) / float64(n) }
+			sent, received := client.Metrics(), server.Metrics()
+			b.ReportMetric(lost(n-arrived.Load()), "%lost")
+			b.ReportMetric(lost(int64(sent.DatagramsDropped)), "%sender")
+			b.ReportMetric(lost(int64(sent.DatagramsSent-received.DatagramsReceived)), "%between")
+			b.ReportMetric(lost(int64(received.DatagramsReceived)-arrived.Load()), "%reader")
+			for _, l := range client.allLinks() {
+				s := l.quic.ConnectionStats()
+				b.ReportMetric(lost(int64(s.PacketsLost)), "%quic")
+				b.ReportMetric(float64(s.CongestionWindow), "cwnd")
+			}
+		})
+	}
+}
+
+// countDatagrams makes a node serve a service that reads datagrams and counts them.
+func countDatagrams(server *Node, service identity.ServiceID) *atomic.Int64 {
+	var arrived atomic.Int64
+	server.Handle(service, func(_ context.Context, in *Incoming) {
+		c, err := in.AcceptPacket()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for {
+			if _, err := c.ReadDatagram(); err != nil {
+				return
+			}
+			arrived.Add(1)
+		}
+	})
+	return &arrived
 }
 
 // BenchmarkDatagrams exchanges datagrams of 1200 bytes one by one.

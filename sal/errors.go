@@ -79,6 +79,9 @@ var (
 	// ErrTooLarge is returned for a datagram above MaxDatagram; it is
 	// syscall.EMSGSIZE.
 	ErrTooLarge error = &failure{"sal: datagram too large", []error{syscall.EMSGSIZE}}
+	// ErrFull is returned by PacketConn.TryWrite for a datagram that was dropped because
+	// its queue is full; it is syscall.ENOBUFS.
+	ErrFull error = &failure{"sal: send queue full", []error{syscall.ENOBUFS}}
 	// ErrInUse is returned by Listen and Handle where something already serves; it
 	// is syscall.EADDRINUSE.
 	ErrInUse error = &failure{"sal: service and port already in use", []error{syscall.EADDRINUSE}}

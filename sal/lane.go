@@ -9,21 +9,11 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Bounds of the datagram lane of one connection.
+// Bounds of what is kept for flows whose open has not arrived yet.
 const (
-	// laneQueue is how many datagrams wait to be sent: 700 KB, 56 ms at 100 Mb/s.
-	// More would only add delay.
-	laneQueue = 512
-	// laneShare is how many of them one flow may have, so that a flood leaves room
-	// for the others.
-	laneShare = laneQueue / 2
-	// earlyDatagrams and earlyBytes bound what is kept for flows whose open has
-	// not arrived yet, earlyLife how long.
 	earlyDatagrams = 64
 	earlyBytes     = 64 << 10
 	earlyLife      = time.Second
-	// datagramSize is the buffer of one QUIC datagram; above the largest possible.
-	datagramSize = 1500
 )
 
 // quicLane carries datagrams over the QUIC datagrams of one connection
@@ -31,7 +21,7 @@ const (
 // ours stands before it: it drops instead.
 type quicLane struct {
 	link  *link // constant
-	queue chan *outgoing
+	queue *sendQueue
 	start sync.Once
 	size  int // constant: bytes that fit into one datagram
 
@@ -42,24 +32,15 @@ type quicLane struct {
 	sent, received, dropped, garbage atomic.Uint64
 }
 
-type outgoing struct {
-	buf   [datagramSize]byte
-	n     int
-	queue *atomic.Int32 // of the flow
-}
-
 type earlyDatagram struct {
 	at   time.Time
 	flow FlowID
 	raw  []byte
 }
 
-var outgoingPool = sync.Pool{New: func() any { return new(outgoing) }}
-
 func newQUICLane(l *link) *quicLane {
 	q := &quicLane{
-		link: l, queue: make(chan *outgoing, laneQueue),
-		flows: make(map[FlowID]*session), size: 1200,
+		link: l, queue: newSendQueue(), flows: make(map[FlowID]*session), size: 1200,
 	}
 	// Too large a datagram is refused with the size that would fit, and not sent.
 	var tooLarge *quic.DatagramTooLargeError
@@ -99,47 +80,49 @@ func (q *quicLane) unregister(flow FlowID) {
 	q.mu.Unlock()
 }
 
-func (q *quicLane) send(m *datagramMessage, share *atomic.Int32) bool {
+func (q *quicLane) send(m *datagramMessage, f *flowQueue) bool {
 	if m.Len() > q.size {
 		q.dropped.Add(1)
 		return false
 	}
-	if share.Add(1) > laneShare {
-		share.Add(-1)
-		q.dropped.Add(1)
-		return false
-	}
 	o := outgoingPool.Get().(*outgoing)
-	o.n = len(m.Append(o.buf[:0]))
-	o.queue = share
-	select {
-	case q.queue <- o:
-		q.start.Do(func() { q.link.wg.Go(q.sendLoop) })
-		return true
-	default:
-		share.Add(-1)
-		outgoingPool.Put(o)
+	o.n, o.queued = len(m.Append(o.buf[:0])), time.Now()
+	surplus := q.queue.push(f, o)
+	if surplus != nil {
 		q.dropped.Add(1)
-		return false
+		outgoingPool.Put(surplus)
 	}
+	q.start.Do(func() { q.link.wg.Go(q.sendLoop) })
+	return surplus != o
 }
 
 // sendLoop hands the queue to QUIC until the connection ends.
 func (q *quicLane) sendLoop() {
 	for {
-		select {
-		case <-q.link.ctx.Done():
-			return
-		case o := <-q.queue:
-			err := q.link.quic.SendDatagram(o.buf[:o.n])
-			o.queue.Add(-1)
-			o.queue = nil
-			outgoingPool.Put(o)
-			if err != nil {
-				q.dropped.Add(1)
-			} else {
-				q.sent.Add(1)
+		o, stale := q.queue.pop(time.Now())
+		for stale != nil {
+			q.dropped.Add(1)
+			old := stale
+			stale, old.next = old.next, nil
+			outgoingPool.Put(old)
+		}
+		if o == nil {
+			select {
+			case <-q.queue.wake:
+				continue
+			case <-q.link.ctx.Done():
+				return
 			}
+		}
+		err := q.link.quic.SendDatagram(o.buf[:o.n])
+		outgoingPool.Put(o)
+		switch {
+		case err == nil:
+			q.sent.Add(1)
+		case q.link.ctx.Err() != nil:
+			return
+		default:
+			q.dropped.Add(1)
 		}
 	}
 }
@@ -239,7 +222,7 @@ func (e loopEnd) unregister(FlowID) {
 	e.mu.Unlock()
 }
 
-func (e loopEnd) send(m *datagramMessage, _ *atomic.Int32) bool {
+func (e loopEnd) send(m *datagramMessage, _ *flowQueue) bool {
 	other := 1 - e.side
 	c := *m
 	c.Payload = append([]byte(nil), m.Payload...)

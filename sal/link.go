@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -34,8 +33,8 @@ type link struct {
 	opened    time.Time
 	wg        sync.WaitGroup
 
-	laneOther   atomic.Int32 // pings and pongs in the lane's queue
-	established sync.Once    // hello received
+	pings       flowQueue // pings and pongs; the lane's
+	established sync.Once // hello received
 
 	mu       sync.Mutex // guards below
 	sessions map[*session]struct{}

@@ -11,7 +11,7 @@ import (
 
 // Bounds of what one packet session holds for its reader.
 const (
-	packetQueue = 512
+	packetQueue = 1024
 	packetBytes = 1 << 20
 )
 
@@ -196,30 +196,56 @@ func (c *PacketConn) next() ([]byte, error) {
 
 // Write sends one datagram.
 func (c *PacketConn) Write(p []byte) (int, error) {
-	if err := c.writable(len(p)); err != nil {
+	err := c.writable(len(p))
+	if err == nil {
+		err = c.take(len(p))
+	}
+	if err == nil {
+		err = c.send(p, true)
+	}
+	if err != nil && err != ErrFull {
 		return 0, c.opErr("write", err)
 	}
+	return len(p), nil
+}
+
+// TryWrite is Write for a caller that must not wait, neither for room, whatever the
+// write deadline, nor for a meter's credit: instead the datagram is dropped and
+// ErrFull returned.
+func (c *PacketConn) TryWrite(p []byte) error {
+	err := c.writable(len(p))
+	if a := c.account.Load(); err == nil && a != nil && len(p) > 0 && !a.Take(len(p)) {
+		err = ErrFull
+	}
+	if err == nil {
+		err = c.send(p, false)
+	}
+	if err != nil && err != ErrFull {
+		err = c.opErr("write", err)
+	}
+	return err
+}
+
+// send queues one datagram, whole or in parts.
+func (c *PacketConn) send(p []byte, wait bool) error {
 	m := datagramMessage{Kind: kindWhole, Flow: c.flow, Payload: p}
 	room := c.lane.room()
 	if m.Len() <= room {
-		if err := c.sendMessage(&m); err != nil {
-			return 0, c.opErr("write", err)
-		}
-		return len(p), nil
+		return c.sendMessage(&m, wait)
 	}
 	size := room - partHead
 	count := (len(p) + size - 1) / size
 	if count > maxPartsOfOne {
-		return 0, c.opErr("write", ErrTooLarge)
+		return ErrTooLarge
 	}
 	m.Kind, m.Count, m.Number = kindPart, uint8(count), c.nextNumber()
 	for i := range count {
 		m.Index, m.Payload = uint8(i), p[i*size:min(len(p), (i+1)*size)]
-		if err := c.sendMessage(&m); err != nil {
-			return 0, c.opErr("write", err)
+		if err := c.sendMessage(&m, wait); err != nil {
+			return err // without this part the others are of no use
 		}
 	}
-	return len(p), nil
+	return nil
 }
 
 // WriteTo implements net.PacketConn; the address is not looked at, since a
@@ -244,7 +270,7 @@ func (c *PacketConn) writable(n int) error {
 	case !by.IsZero() && !time.Now().Before(by):
 		return os.ErrDeadlineExceeded
 	}
-	return c.take(n)
+	return nil
 }
 
 // nextNumber numbers a datagram that is cut. Numbers may wrap: they only have to
@@ -256,18 +282,18 @@ func (c *PacketConn) nextNumber() uint64 {
 	return c.number
 }
 
-// sendMessage queues m; with a write deadline it waits for room until then,
-// without one it lets m go.
-func (c *PacketConn) sendMessage(m *datagramMessage) error {
+// sendMessage queues m. If it may wait and there is a write deadline it waits for room
+// until then.
+func (c *PacketConn) sendMessage(m *datagramMessage, wait bool) error {
 	if c.lane.send(m, &c.queued) {
 		return nil
 	}
-	for {
+	for wait {
 		c.mu.Lock()
 		by := c.writeBy
 		c.mu.Unlock()
 		if by.IsZero() {
-			return nil
+			break
 		}
 		left := time.Until(by)
 		if left <= 0 {
@@ -293,6 +319,7 @@ func (c *PacketConn) sendMessage(m *datagramMessage) error {
 			return nil
 		}
 	}
+	return ErrFull
 }
 
 // Close ends the session.

@@ -101,7 +101,7 @@ func (l *link) ping(ctx context.Context, service identity.ServiceID) (time.Durat
 	for {
 		token := l.node.pings.add(l.peer, done)
 		tokens = append(tokens, token)
-		l.lane.send(&datagramMessage{Kind: kindPing, Token: token, Service: service}, &l.laneOther)
+		l.lane.send(&datagramMessage{Kind: kindPing, Token: token, Service: service}, &l.pings)
 		select {
 		case p := <-done:
 			return p.rtt, statusError(p.status)
@@ -128,5 +128,5 @@ func (l *link) answerPing(m *datagramMessage) {
 			status = StatusNotAuthorized
 		}
 	}
-	l.lane.send(&datagramMessage{Kind: kindPong, Token: m.Token, Status: status}, &l.laneOther)
+	l.lane.send(&datagramMessage{Kind: kindPong, Token: m.Token, Status: status}, &l.pings)
 }

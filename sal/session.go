@@ -30,10 +30,9 @@ type lane interface {
 	// little too early.
 	register(flow FlowID, s *session)
 	unregister(flow FlowID)
-	// send queues one message; it copies the payload. It never blocks, and reports
-	// false when the queue is full, or more than its share of it in use. What is
-	// queued is counted in share.
-	send(m *datagramMessage, share *atomic.Int32) bool
+	// send queues one message of a flow; it copies the payload. It never blocks, and
+	// reports false when there is no room for it.
+	send(m *datagramMessage, of *flowQueue) bool
 	// room returns how many bytes fit into one datagram.
 	room() int
 }
@@ -52,7 +51,7 @@ type session struct {
 	cancel   context.CancelFunc
 	account  atomic.Pointer[meterAccount]
 	deliver  func(m *datagramMessage) // of a packet session
-	queued   atomic.Int32             // datagrams in the lane's queue
+	queued   flowQueue                // the lane's
 	closed   atomic.Bool
 	released sync.Once
 
