@@ -14,8 +14,10 @@ const (
 	// keepAliveLeast is how long a keep-alive's answer may take at least: nobody
 	// waits for it.
 	keepAliveLeast = time.Second
-	// resolveLeast and resolveMost bound the back-off of Resolve.
+	// resolveLeast and resolveMost bound the back-off of Resolve, which begins with
+	// two round trips of the path that was lost, at most resolveFirst.
 	resolveLeast = 50 * time.Millisecond
+	resolveFirst = 250 * time.Millisecond
 	resolveMost  = 15 * time.Second
 )
 
@@ -143,10 +145,7 @@ func (m *Machine) lose(standbys bool) {
 	}
 	standby := m.standby(since)
 	m.mode = searching
-	m.resolveWait = resolveLeast
-	if rtt := m.current.rtt.smooth; rtt != 0 {
-		m.resolveWait = max(2*rtt, resolveLeast)
-	}
+	m.resolveWait = min(max(2*m.current.rtt.least, resolveLeast), resolveFirst)
 	m.resolveAt = m.now.Add(m.resolveWait)
 	if standby == nil {
 		m.burst()

@@ -63,11 +63,14 @@ const (
 	// that became slower is noticed.
 	leastSamples  = 16
 	leastLifetime = 2 * time.Minute
+	// earlySamples may have waited for neighbour discovery somewhere on the way,
+	// which takes a second when a packet of it is lost: a lower one counts at once.
+	earlySamples = 4
 )
 
 func (r *roundTrip) add(now time.Time, sample time.Duration) {
 	sample = max(sample, time.Microsecond)
-	if r.smooth == 0 {
+	if r.total == 0 || r.total < earlySamples && sample < r.smooth {
 		r.smooth = sample
 	} else {
 		r.smooth += (sample - r.smooth) / 8

@@ -47,3 +47,44 @@ func TestManyMoves(t *testing.T) {
 		})
 	}
 }
+
+// TestFirstRoundTripMisleads has the first packets to a new address wait for the
+// neighbour discovery of a router on the way. What was measured then must not slow
+// down what comes after.
+func TestFirstRoundTripMisleads(t *testing.T) {
+	s, a, _ := calm(t, 4*time.Millisecond)
+	replaceLinks(a, time.Second)
+	a.announce()
+	until(t, s, 5*time.Second, agreed(s))
+	calmLink(a, a.links[0], 4*time.Millisecond)
+	for _, wait := range []time.Duration{0, 5 * time.Second} {
+		s.run(wait)
+		for _, h := range s.hosts {
+			replaceLinks(h, 4*time.Millisecond)
+		}
+		for _, h := range s.hosts {
+			h.announce()
+		}
+		if gap := until(t, s, 10*time.Second, agreed(s)); gap > 500*time.Millisecond {
+			t.Errorf("both moved after %v: gap %v", wait, gap)
+		}
+	}
+}
+
+func TestRoundTripBegin(t *testing.T) {
+	var r roundTrip
+	now := time.Unix(1_700_000_000, 0)
+	for _, tc := range []struct{ sample, smooth time.Duration }{
+		{time.Second, time.Second},
+		{10 * time.Millisecond, 10 * time.Millisecond},
+		{26 * time.Millisecond, 12 * time.Millisecond},
+		{4 * time.Millisecond, 4 * time.Millisecond},
+		{2 * time.Millisecond, 3750 * time.Microsecond}, // from here on as RFC 6298
+		{43750 * time.Microsecond, 8750 * time.Microsecond},
+	} {
+		r.add(now, tc.sample)
+		if r.smooth != tc.smooth {
+			t.Errorf("after %v: %v, want %v", tc.sample, r.smooth, tc.smooth)
+		}
+	}
+}
