@@ -40,7 +40,9 @@
 // The Router connects to bootstrap nodes and to peers seen in earlier lives
 // whenever no peer is left, with back-off. When this node moves it closes libp2p's
 // connections from the address that is gone and makes new ones at once: libp2p by
-// itself would notice up to a minute later.
+// itself would notice up to a minute later. Dials under way begin anew, since a QUIC
+// handshake is bound to the address it began from. Whoever is reached first is told
+// the new record and asked for what is being looked for.
 //
 // # What it does not do
 //

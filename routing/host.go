@@ -38,7 +38,7 @@ const (
 // host: the root package of go-libp2p would bring WebTransport and WebRTC along.
 //
 // The caller closes the host, then the sockets.
-func newHost(cfg Config, gater *gater, addresses func() []netip.AddrPort) (_ *basichost.BasicHost, sockets *quicreuse.ConnManager, err error) {
+func newHost(cfg Config, gater *gater, roaming *roaming, addresses func() []netip.AddrPort) (_ *basichost.BasicHost, sockets *quicreuse.ConnManager, err error) {
 	undo := make([]func() error, 0, 3)
 	defer func() {
 		for i := len(undo) - 1; i >= 0 && err != nil; i-- {
@@ -108,7 +108,8 @@ func newHost(cfg Config, gater *gater, addresses func() []netip.AddrPort) (_ *ba
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := sw.AddTransport(transport); err != nil {
+	roaming.Transport = transport
+	if err := sw.AddTransport(roaming); err != nil {
 		return nil, nil, err
 	}
 	undo = append(undo[:0], sockets.Close, sw.Close)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 
 	"scn.alt/scn/routing/record"
@@ -23,6 +24,7 @@ const maxFlights = 128
 // user, the newest one for the next.
 type flight struct {
 	started time.Time
+	asking  atomic.Bool // peers in touch are being asked once more
 
 	mu        sync.Mutex // guards below
 	listeners map[chan<- struct{}]bool
@@ -107,7 +109,15 @@ func (r *Router) fly(key string, since time.Time) (*flight, error) {
 	defer r.mu.Unlock()
 	running := r.flights[key]
 	if n := len(running); n > 0 && (n == maxFlightsOfKey || !running[n-1].started.Before(since)) {
-		return running[n-1], nil
+		f := running[n-1]
+		if f.started.Before(since) && !r.closed && f.asking.CompareAndSwap(false, true) {
+			// Those wait for nodes that do not answer; who is in touch may.
+			r.tasks.Go(func() {
+				defer f.asking.Store(false)
+				r.ask(r.life, key, f, r.nearby(key))
+			})
+		}
+		return f, nil
 	}
 	if r.closed {
 		return nil, ErrClosed
@@ -145,22 +155,29 @@ type tallyKey struct{}
 func (r *Router) search(ctx context.Context, key string, f *flight) error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.LookupTimeout)
 	defer cancel()
-	r.awaitPeers(ctx)
 	var answers tally
-	values, err := r.dht.SearchValue(context.WithValue(ctx, tallyKey{}, &answers), key)
-	if err != nil {
-		return err
+	counted := context.WithValue(ctx, tallyKey{}, &answers)
+	var asked sync.WaitGroup
+	if r.dht.RoutingTable().Size() < replicas {
+		asked.Go(func() { r.ask(counted, key, f, r.nearby(key)) })
 	}
-	found := false
-	for value := range values {
-		if r.learn(key, value) {
-			found = true
-			f.add()
+	r.awaitPeers(ctx)
+	values, err := r.dht.SearchValue(counted, key)
+	if err == nil {
+		for value := range values {
+			if r.learn(key, value) {
+				f.add()
+			}
 		}
+	}
+	asked.Wait()
+	news, _, _ := f.state()
+	if err != nil && news == 0 {
+		return err
 	}
 	r.cache.touch(key)
 	switch {
-	case found:
+	case news > 0:
 		r.counters.lookupsFound.Add(1)
 		return nil
 	case r.life.Err() != nil:
@@ -173,6 +190,21 @@ func (r *Router) search(ctx context.Context, key string, f *flight) error {
 		return ErrTimeout
 	}
 	return ErrNotFound
+}
+
+// ask asks some peers for a record, besides the lookup that is under way: that one
+// goes from node to node and may be held up by those that do not answer.
+func (r *Router) ask(ctx context.Context, key string, f *flight, peers []peer.ID) {
+	var wg sync.WaitGroup
+	for _, p := range peers {
+		wg.Go(func() {
+			rec, _, err := r.messenger.GetValue(ctx, p, key)
+			if err == nil && rec != nil && string(rec.GetKey()) == key && r.learn(key, rec.GetValue()) {
+				f.add()
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // joinPatience is how long a lookup waits for the first peer after the start, or

@@ -3,12 +3,14 @@ package routing
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	kb "github.com/libp2p/go-libp2p-kbucket"
 	recpb "github.com/libp2p/go-libp2p-record/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 
 	"scn.alt/scn/routing/identity"
 )
@@ -55,7 +57,7 @@ func (r *Router) put(ctx context.Context, key string, value []byte) (Receipt, er
 			})
 		}
 	}
-	send(r.dht.RoutingTable().NearestPeers(kb.ConvertKey(key), replicas))
+	send(r.holders(key))
 	if len(asked) > 1 {
 		// What was found before an error is as good as the rest.
 		lookup, stop := context.WithTimeout(ctx, r.cfg.LookupTimeout)
@@ -73,16 +75,72 @@ func (r *Router) put(ctx context.Context, key string, value []byte) (Receipt, er
 	return receipt, nil
 }
 
-// putTo stores a record at one peer.
+// holders are the peers first given a record: the closest to its key that are known.
+// A node with few peers, as one that just moved may be, takes whomever it is in touch
+// with, and the bootstrap nodes.
+func (r *Router) holders(key string) []peer.ID {
+	out := r.dht.RoutingTable().NearestPeers(kb.ConvertKey(key), replicas)
+	if len(out) >= replicas {
+		return out
+	}
+	for _, p := range r.nearby(key) {
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	for _, b := range r.bootstrapPeers() {
+		if len(out) >= replicas {
+			break
+		}
+		if !slices.Contains(out, b.ID) {
+			r.host.Peerstore().AddAddrs(b.ID, b.Addrs, peerstore.TempAddrTTL)
+			out = append(out, b.ID)
+		}
+	}
+	return out
+}
+
+// maxNearby bounds the peers asked directly.
+const maxNearby = 8
+
+// nearby are the connected DHT nodes closest to a key.
+func (r *Router) nearby(key string) []peer.ID {
+	servers := slices.DeleteFunc(slices.Clone(r.connected()), func(p peer.ID) bool { return !r.isServer(p) })
+	servers = kb.SortClosestPeers(servers, kb.ConvertKey(key))
+	return servers[:min(len(servers), maxNearby)]
+}
+
+// isServer reports whether a peer is known to answer the DHT's requests; clients
+// do not.
+func (r *Router) isServer(p peer.ID) bool {
+	protocol, err := r.host.Peerstore().FirstSupportedProtocol(p, r.protocol)
+	return err == nil && protocol != ""
+}
+
+// A put that failed at once is tried again: while this node moves, connections end
+// under what is being sent.
+const (
+	putTries = 4
+	putPause = 30 * time.Millisecond
+)
+
+// putTo stores a record at one peer, within one request's time.
 func (r *Router) putTo(ctx context.Context, p peer.ID, rec *recpb.Record) bool {
-	err := r.messenger.PutValue(ctx, p, rec)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.RequestTimeout)
+	defer cancel()
+	for try := range putTries {
+		if try > 0 && !sleep(ctx, putPause<<(try-1)) {
+			return false
+		}
+		err := r.messenger.PutValue(ctx, p, rec)
+		if err == nil {
+			r.counters.putAcks.Add(1)
+			return true
+		}
 		r.counters.putFailures.Add(1)
 		r.log.Debug("put failed", "key", string(rec.GetKey()), "peer", p, "err", err)
-		return false
 	}
-	r.counters.putAcks.Add(1)
-	return true
+	return false
 }
 
 // kept is a record that is put anew on schedule, because this node owns it or was

@@ -3,6 +3,7 @@ package routing
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,8 +84,8 @@ func (r *Router) rejoin(ctx context.Context) error {
 				r.log.Warn("all DHT peers lost")
 				lost = true
 			}
-			r.probe(ctx)
-			if r.dial(ctx, r.acquaintances()) > 0 {
+			r.spawn(r.probe)
+			if r.dial(ctx, r.acquaintances()) {
 				// Whoever answered is being checked for a place in the routing table.
 				r.refreshTable(ctx)
 				wait = r.cfg.retry / 4
@@ -120,8 +121,8 @@ func (r *Router) probe(ctx context.Context) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 32)
 	for _, p := range r.connected() {
-		if protocol, err := r.host.Peerstore().FirstSupportedProtocol(p, r.protocol); err != nil || protocol == "" {
-			continue // a client does not answer
+		if !r.isServer(p) {
+			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
@@ -213,6 +214,7 @@ func (r *Router) arrivals(ctx context.Context) error {
 				return nil
 			}
 			p := e.(event.EvtPeerIdentificationCompleted).Peer
+			r.greet(p)
 			if time.Since(served[p]) > 20*time.Second && len(waiting) < 64 {
 				waiting[p] = true
 				if ready == nil {
@@ -239,6 +241,42 @@ func (r *Router) arrivals(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// greet gives a peer that came in this node's record, if nobody stored it since it
+// changed, and asks the peer for what is being looked for.
+func (r *Router) greet(p peer.ID) {
+	if !r.isServer(p) {
+		return
+	}
+	r.mu.Lock()
+	var unsaid *recpb.Record
+	if item := r.kept[nodeKey(r.self)]; item != nil && item.value != nil && item.published.Before(item.made) && r.describes(item.opened) {
+		unsaid = &recpb.Record{Key: []byte(item.key), Value: item.value}
+	}
+	wanted := make(map[string]*flight)
+	for key, running := range r.flights {
+		if strings.HasPrefix(key, nodePrefix) && len(wanted) < maxGift {
+			wanted[key] = running[len(running)-1]
+		}
+	}
+	r.mu.Unlock()
+	if unsaid != nil {
+		r.spawn(func(ctx context.Context) { r.putTo(ctx, p, unsaid) })
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	r.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, r.cfg.RequestTimeout)
+		defer cancel()
+		for key, f := range wanted {
+			if ctx.Err() != nil {
+				return
+			}
+			r.ask(ctx, key, f, []peer.ID{p})
+		}
+	})
 }
 
 // maxGift bounds the records given to a peer that came in.

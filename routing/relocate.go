@@ -6,35 +6,79 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/quic-go/quic-go"
 )
 
-// sources remembers from which local address each connection left. libp2p knows
-// only what it listens on, which is usually the unspecified address.
+// sources remembers the local address of each connection. libp2p knows only what it
+// listens on, which is usually the unspecified address.
 type sources struct {
-	mu sync.Mutex
-	of map[network.Conn]netip.Addr // guarded by mu
+	mu     sync.Mutex // guards below
+	of     map[network.Conn]netip.Addr
+	dialed map[*quic.Conn]netip.Addr
 }
 
-// note asks the kernel which address it uses towards the peer.
-func (s *sources) note(c network.Conn) {
-	remote, ok := salAddr(c.RemoteMultiaddr())
+func newSources() *sources {
+	return &sources{of: map[network.Conn]netip.Addr{}, dialed: map[*quic.Conn]netip.Addr{}}
+}
+
+// sourceTowards asks the kernel which address it uses towards a peer. It is the zero
+// address when there is no route.
+func sourceTowards(to ma.Multiaddr) netip.Addr {
+	remote, ok := salAddr(to)
 	if !ok {
-		return
+		return netip.Addr{}
 	}
 	probe, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(remote)) // sends nothing
 	if err != nil {
-		return
+		return netip.Addr{}
 	}
 	local := probe.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
 	_ = probe.Close()
+	return local
+}
+
+// left notes where a dialled connection left from, until it ends.
+func (s *sources) left(c interface{ As(any) bool }, source netip.Addr) {
+	var q *quic.Conn
+	if !c.As(&q) {
+		return
+	}
+	s.mu.Lock()
+	s.dialed[q] = source
+	s.mu.Unlock()
+	context.AfterFunc(q.Context(), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.dialed, q)
+	})
+}
+
+// note takes over what is known of a connection: where it left from, or where the
+// peer's packets came to. Where neither is known the kernel is asked.
+func (s *sources) note(c network.Conn) {
+	var q *quic.Conn
+	var at netip.Addr
+	if c.As(&q) {
+		if local, ok := q.LocalAddr().(*net.UDPAddr); ok {
+			at = local.AddrPort().Addr().Unmap()
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.of[c] = local
+	if source, ok := s.dialed[q]; ok {
+		at = source
+	}
+	if !at.IsValid() || at.IsUnspecified() {
+		at = sourceTowards(c.RemoteMultiaddr())
+	}
+	s.of[c] = at
 }
 
 func (s *sources) forget(c network.Conn) {
@@ -43,12 +87,12 @@ func (s *sources) forget(c network.Conn) {
 	delete(s.of, c)
 }
 
-// from returns the connections that left from one of the addresses.
-func (s *sources) from(gone []netip.Addr) (out []network.Conn) {
+// from returns the connections of addresses that are gone.
+func (s *sources) from(gone func(netip.Addr) bool) (out []network.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c, a := range s.of {
-		if slices.Contains(gone, a) {
+		if gone(a) {
 			out = append(out, c)
 		}
 	}
@@ -64,13 +108,20 @@ func (r *Router) relocate(before, now []netip.AddrPort) {
 			gone = append(gone, a.Addr())
 		}
 	}
+	// At once, so that nobody who sends from now on sends on them.
+	if len(gone) > 0 || len(before) == 0 {
+		r.era.next()
+	}
+	stale := r.sources.from(func(a netip.Addr) bool {
+		// With no address to leave from, packets left with the TUN's.
+		return slices.Contains(gone, a) || len(gone) > 0 && r.reach.exclude(a)
+	})
+	peers := make([]peer.ID, 0, len(stale))
+	for _, c := range stale {
+		peers = append(peers, c.RemotePeer())
+		_ = c.Close()
+	}
 	r.spawn(func(ctx context.Context) {
-		stale := r.sources.from(gone)
-		peers := make([]peer.ID, 0, len(stale))
-		for _, c := range stale {
-			peers = append(peers, c.RemotePeer())
-			_ = c.Close()
-		}
 		// Identify takes this as its cue to tell every connected peer; the addresses
 		// themselves it asks of the host, and so of us.
 		if err := r.announce.Emit(event.EvtLocalAddressesUpdated{}); err != nil {
@@ -82,49 +133,79 @@ func (r *Router) relocate(before, now []netip.AddrPort) {
 		slices.Sort(peers)
 		r.connect(ctx, slices.Compact(peers))
 		r.kickRejoin()
+		if len(gone) > 0 {
+			r.probe(ctx) // what left from where nobody knows
+		}
 	})
 }
 
-// connect dials peers whose addresses the peerstore has, a few at a time, and
-// returns how many are connected.
-func (r *Router) connect(ctx context.Context, peers []peer.ID) int {
+// connect dials peers whose addresses the peerstore has.
+func (r *Router) connect(ctx context.Context, peers []peer.ID) {
 	infos := make([]peer.AddrInfo, 0, len(peers))
 	for _, p := range peers {
 		infos = append(infos, r.host.Peerstore().PeerInfo(p))
 	}
-	return r.dial(ctx, infos)
+	r.dial(ctx, infos)
 }
 
-// dial connects to peers, sixteen at a time, each within one request's time, and
-// returns how many succeeded.
-func (r *Router) dial(ctx context.Context, infos []peer.AddrInfo) int {
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex
-		count int
-		slots = make(chan struct{}, askedBootstraps+askedOthers)
-	)
-	for _, info := range infos {
-		if info.ID == r.host.ID() || !r.gater.admit(info.ID) {
-			continue
-		}
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(ctx, r.cfg.RequestTimeout)
-			defer cancel()
-			// What failed while this node was away says nothing about now.
-			r.swarm.Backoff().Clear(info.ID)
-			r.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
-			if err := r.host.Connect(ctx, info); err != nil {
-				r.log.Debug("connect", "peer", info.ID, "err", err)
-				return
+// dialTries is how often a peer is dialled that cannot be reached at once: while this
+// node moves, a dial may join one that has failed already.
+const dialTries = 3
+
+// dial connects to peers, sixteen at a time, each within one request's time. It
+// returns as soon as one is connected, while the others go on, and reports whether
+// any is.
+func (r *Router) dial(ctx context.Context, infos []peer.AddrInfo) bool {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, askedBootstraps+askedOthers)
+	connected, ended := make(chan struct{}, 1), make(chan struct{})
+	r.spawn(func(life context.Context) {
+		defer close(ended)
+		for _, info := range infos {
+			if info.ID == r.host.ID() || !r.gater.admit(info.ID) {
+				continue
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			count++
-		})
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				if !r.dialOne(life, info) {
+					return
+				}
+				select {
+				case connected <- struct{}{}:
+				default:
+				}
+			})
+		}
+		wg.Wait()
+	})
+	select {
+	case <-connected:
+		return true
+	case <-ended:
+		return len(connected) > 0
+	case <-ctx.Done():
+	case <-r.life.Done():
 	}
-	wg.Wait()
-	return count
+	return false
+}
+
+// dialOne connects to one peer.
+func (r *Router) dialOne(ctx context.Context, info peer.AddrInfo) bool {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.RequestTimeout)
+	defer cancel()
+	for try := range dialTries {
+		if try > 0 && !sleep(ctx, 50*time.Millisecond) {
+			return false
+		}
+		// What failed while this node was away says nothing about now.
+		r.swarm.Backoff().Clear(info.ID)
+		r.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
+		err := r.host.Connect(ctx, info)
+		if err == nil {
+			return true
+		}
+		r.log.Debug("connect", "peer", info.ID, "err", err)
+	}
+	return false
 }

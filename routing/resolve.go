@@ -208,7 +208,7 @@ func (r *Router) fresh(service identity.ServiceID, answer []record.Candidate) bo
 // askAgain is when ResolveNode asks the DHT, counted from the question. The peer may
 // be about to publish where it moved, and a lookup already running may wait for
 // nodes that do not answer.
-var askAgain = []time.Duration{0, 100 * time.Millisecond, 300 * time.Millisecond, 700 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second}
+var askAgain = []time.Duration{0, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1600 * time.Millisecond, 3200 * time.Millisecond}
 
 // ResolveNode yields where a node is: at once what is known, be it stale, then
 // what the DHT says now, and again for some seconds, until there is a newer record

@@ -15,7 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
-	p2p "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/basic"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -80,7 +79,8 @@ type Router struct {
 	recent    *recentPeers
 	gater     *gater
 	reach     reach
-	sources   sources
+	sources   *sources
+	era       era
 
 	life context.Context // ends with Close
 	stop context.CancelFunc
@@ -121,7 +121,7 @@ func Open(cfg Config) (_ *Router, err error) {
 		wake: make(chan struct{}, 1), rejoinNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), networkNews: make(chan struct{}, 1),
 		flights: map[string][]*flight{}, kept: map[string]*kept{}, turns: map[identity.ServiceID]chan struct{}{},
 	}
-	r.sources.of = map[p2p.Conn]netip.Addr{}
+	r.sources = newSources()
 	r.life, r.stop = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -165,7 +165,7 @@ func Open(cfg Config) (_ *Router, err error) {
 
 // openDHT makes the libp2p host and the DHT on it.
 func (r *Router) openDHT() (err error) {
-	if r.host, r.sockets, err = newHost(r.cfg, r.gater, r.ownAddresses); err != nil {
+	if r.host, r.sockets, err = newHost(r.cfg, r.gater, &roaming{era: &r.era, sources: r.sources}, r.ownAddresses); err != nil {
 		return err
 	}
 	r.swarm = r.host.Network().(*swarm.Swarm)
