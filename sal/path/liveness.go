@@ -17,7 +17,7 @@ const (
 	// resolveLeast and resolveMost bound the back-off of Resolve, which begins with
 	// two round trips of the path that was lost, at most resolveFirst.
 	resolveLeast = 50 * time.Millisecond
-	resolveFirst = 250 * time.Millisecond
+	resolveFirst = 100 * time.Millisecond
 	resolveMost  = 15 * time.Second
 )
 
