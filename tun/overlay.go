@@ -22,7 +22,9 @@ type Overlay interface {
 	Dial(ctx context.Context, service identity.ServiceID, port uint16) (net.Conn, error)
 	// DialPacket opens a packet flow: each Write is one datagram of at most 65507
 	// bytes, each Read returns one. A flow that has ReadDatagram() ([]byte, error) is
-	// read by that instead, which saves a buffer of 64 KiB for each flow.
+	// read by that instead, which saves a buffer of 64 KiB for each flow. One that has
+	// TryWrite([]byte) error, which sends or drops and never waits, is written to by
+	// that from the packet loop, which saves a queue.
 	DialPacket(ctx context.Context, service identity.ServiceID, port uint16) (net.Conn, error)
 	// Ping measures one round trip to the provider that sessions would use.
 	Ping(ctx context.Context, service identity.ServiceID) (time.Duration, error)

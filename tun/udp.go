@@ -31,6 +31,10 @@ const maxDatagram = 65507
 // reader's; the slice is the reader's until its next call.
 type datagramReader interface{ ReadDatagram() ([]byte, error) }
 
+// datagramTrier is a packet flow that sends a datagram or drops it, and never waits. The
+// loops write to it themselves. It must not keep the slice.
+type datagramTrier interface{ TryWrite([]byte) error }
+
 // packetFlow is one UDP 5-tuple of an application.
 type packetFlow struct {
 	// Constant after the table made it.
@@ -48,6 +52,9 @@ type packetFlow struct {
 
 	last    atomic.Int64 // when it last carried something, Unix nanoseconds
 	refused atomic.Int32 // verdict plus one, once refused
+	// direct is what the loops write to instead of the queue, once that is empty.
+	direct atomic.Pointer[datagramTrier]
+	failed chan error // why direct takes no more; cap 1
 }
 
 func (f *packetFlow) touch(now time.Time) { f.last.Store(now.UnixNano()) }
@@ -83,7 +90,7 @@ func (t *packetTable) add(ctx context.Context, now time.Time, fam *family, b []b
 	f := &packetFlow{
 		key: tupleOf(h.Source(), h.Destination()), service: service, port: h.DstPort, family: fam,
 		app: h.Source(), virtual: h.Destination(), first: slices.Clone(b[:min(len(b), 576)]), header: *h,
-		queue: make(chan []byte, packetQueue),
+		queue: make(chan []byte, packetQueue), failed: make(chan error, 1),
 	}
 	f.header.Length = len(f.first)
 	f.touch(now)
@@ -119,7 +126,19 @@ func (t *packetTable) sweep(now time.Time, idle time.Duration, live map[identity
 	}
 }
 
-// enqueue copies a datagram to the flow's queue. It is false when there is no room.
+// connect makes the loops write to w, if nothing is queued any more.
+func (t *packetTable) connect(f *packetFlow, w datagramTrier) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(f.queue) > 0 {
+		return false
+	}
+	f.direct.Store(&w)
+	return true
+}
+
+// enqueue copies a datagram to the flow's queue. It is false when there is no room, or
+// the flow has just been connected.
 func (t *packetTable) enqueue(f *packetFlow, payload []byte) bool {
 	if t.queued.Load()+int64(len(payload)) > maxQueuedBytes {
 		return false
@@ -127,8 +146,8 @@ func (t *packetTable) enqueue(f *packetFlow, payload []byte) bool {
 	b := slices.Clone(payload)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.flows[f.key] != f {
-		return false // it has just ended, and nobody empties its queue
+	if t.flows[f.key] != f || f.direct.Load() != nil {
+		return false // it has just ended or been connected: nobody empties its queue
 	}
 	select {
 	case f.queue <- b:
@@ -166,8 +185,30 @@ func (l *loop) udp(fam *family, b []byte, h *packet.Header) {
 		return
 	}
 	f.touch(now)
-	if !e.udp.enqueue(f, h.UDPPayload(b)) {
-		e.count.datagramsDropped.Add(1)
+	payload := h.UDPPayload(b)
+	if f.direct.Load() == nil && e.udp.enqueue(f, payload) {
+		return
+	}
+	if w := f.direct.Load(); w != nil {
+		e.sendDirect(f, *w, payload)
+		return
+	}
+	e.count.datagramsDropped.Add(1)
+}
+
+// sendDirect sends one datagram without waiting.
+func (e *Edge) sendDirect(f *packetFlow, w datagramTrier, payload []byte) {
+	err := w.TryWrite(payload)
+	if err == nil {
+		e.count.datagramsUp.Add(1)
+		return
+	}
+	e.count.datagramsDropped.Add(1)
+	if !isLoss(err) {
+		select {
+		case f.failed <- err:
+		default:
+		}
 	}
 }
 
@@ -205,7 +246,16 @@ func (e *Edge) servePackets(f *packetFlow) {
 
 // packetsUp sends what the application sent, until the flow ends or the overlay fails.
 func (e *Edge) packetsUp(f *packetFlow, remote net.Conn) error {
+	direct, _ := remote.(datagramTrier)
 	for {
+		if direct != nil && e.udp.connect(f, direct) {
+			select {
+			case <-f.ctx.Done():
+				return nil
+			case err := <-f.failed:
+				return err
+			}
+		}
 		select {
 		case <-f.ctx.Done():
 			return nil

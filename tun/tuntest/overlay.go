@@ -18,7 +18,8 @@ import (
 // Overlay implements tun.Overlay over sockets of this host. The zero value knows no
 // service. Its fields are set before use; its methods may be called concurrently.
 type Overlay struct {
-	// Opaque hides that streams are TCP connections, as those of a real overlay are not.
+	// Opaque hides that streams are TCP connections, as those of a real overlay are not,
+	// and gives packet flows TryWrite.
 	Opaque bool
 	// Delay is how long Dial, DialPacket and Ping take.
 	Delay time.Duration
@@ -94,7 +95,11 @@ func (o *Overlay) Dial(ctx context.Context, service identity.ServiceID, port uin
 
 // DialPacket implements tun.Overlay.
 func (o *Overlay) DialPacket(ctx context.Context, service identity.ServiceID, port uint16) (net.Conn, error) {
-	return o.dial(ctx, "udp", service, port)
+	c, err := o.dial(ctx, "udp", service, port)
+	if err == nil && o.Opaque {
+		return direct{c}, nil
+	}
+	return c, err
 }
 
 // Ping implements tun.Overlay: a known service answers after Delay.
@@ -163,3 +168,12 @@ type opaque struct {
 
 func (c opaque) CloseWrite() error           { return c.tcp.CloseWrite() }
 func (c opaque) SetLinger(seconds int) error { return c.tcp.SetLinger(seconds) }
+
+// direct is a packet flow that can be written to without waiting: a UDP socket's send
+// buffer is never full for long.
+type direct struct{ net.Conn }
+
+func (c direct) TryWrite(p []byte) error {
+	_, err := c.Write(p)
+	return err
+}
