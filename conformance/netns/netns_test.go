@@ -210,7 +210,7 @@ func TestPathMTU(t *testing.T) {
 	_, client, router, _ := twoLANs(t)
 	router.links[1].SetMTU(1280)
 	sized := func(bytes int) error {
-		return client.Command(t.Context(), "ping", "-n", "-q", "-M", "do", "-c", "1", "-W", "1", "-s", fmt.Sprint(bytes-28), "10.2.0.2").Run()
+		return client.Command(t.Context(), "ping", "-n", "-q", "-M", "do", "-c", "3", "-i", "0.3", "-W", "2", "-s", fmt.Sprint(bytes-28), "10.2.0.2").Run()
 	}
 	if err := sized(1280); err != nil {
 		t.Error(err)
@@ -372,10 +372,18 @@ func TestNAT(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			send(in, "198.51.100.3:6000", "to one")
-			_, seenByOne := receive(one)
-			send(in, "198.51.100.4:6000", "to two")
-			_, seenByTwo := receive(two)
+			// A first packet may be lost while the links settle.
+			seen := func(c net.PacketConn, at, text string) (from net.Addr) {
+				for range 5 {
+					send(in, at, text)
+					if _, from = receive(c); from != nil {
+						break
+					}
+				}
+				return from
+			}
+			seenByOne := seen(one, "198.51.100.3:6000", "to one")
+			seenByTwo := seen(two, "198.51.100.4:6000", "to two")
 			if seenByOne == nil || seenByTwo == nil {
 				t.Fatal("nothing gets out")
 			}
