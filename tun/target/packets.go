@@ -14,6 +14,10 @@ import (
 // maxDatagram is the largest payload of a UDP datagram over IPv4.
 const maxDatagram = 65507
 
+// receiveBuffer is what a target's socket may hold: 50 ms of 200 Mb/s, as the kernel
+// counts it.
+const receiveBuffer = 2 << 20
+
 // relayPackets joins a datagram session and a UDP socket until both have been silent
 // for PacketIdle, one fails, or ctx is done, and closes both. A target that answers
 // with ICMP port unreachable ends the session with ECONNREFUSED.

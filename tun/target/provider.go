@@ -142,6 +142,9 @@ func (p *Provider) dial(ctx context.Context, t Target, in Incoming) (net.Conn, e
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", t, truthful(err))
 	}
+	if t.Protocol() == record.UDP {
+		growBuffer(up)
+	}
 	if p.cfg.ProxyProtocol && t.Protocol() == record.TCP {
 		if err := writeProxyHeader(ctx, up, p.cfg.Network, in); err != nil {
 			splice.Reset(up)

@@ -422,6 +422,49 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
+// TestDatagramBurst: what a target sends while nobody reads its answers waits for a
+// reader.
+func TestDatagramBurst(t *testing.T) {
+	l, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	list, err := ParseAll([]string{"53=udp://" + l.LocalAddr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(list, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, err := p.dial(t.Context(), list[0], Incoming{Protocol: record.UDP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	if _, err := up.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 2000)
+	_, from, err := l.ReadFromUDPAddrPort(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const burst = 150 // the kernel's default holds 92
+	for range burst {
+		if _, err := l.WriteToUDPAddrPort(buf[:1200], from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = up.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for n := range burst {
+		if _, err := up.Read(buf); err != nil {
+			t.Fatalf("%d of %d datagrams: %v", n, burst, err)
+		}
+	}
+}
+
 // TestDatagramRightsAreNotTheCallers: a firewall on the provider that forbids it to send
 // refuses; that is not the caller's lack of rights.
 func TestDatagramRightsAreNotTheCallers(t *testing.T) {
