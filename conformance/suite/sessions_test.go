@@ -200,20 +200,26 @@ func TestReadersThatStopReading(t *testing.T) {
 		}
 		return float64(total) / time.Since(counted).Seconds()
 	}
-	free := max(speed(), speed(), speed())
-	stalled := dialMany(t, w.client.host, target, 200)
-	for _, c := range stalled { // each has begun, and then stops
-		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
-		_, err := io.ReadFull(c, make([]byte, 1024))
-		must(t, err)
-	}
-	time.Sleep(2 * time.Second)
-	// The machine is shared and noisy: the best of several tells what is possible.
-	var beside float64
-	for range 12 {
-		if beside = max(beside, speed()); beside >= 0.9*free {
+	// The machine is shared and noisy: both are measured in turns, and the best
+	// of each tells what is possible.
+	var free, beside float64
+	for round := range 6 {
+		free = max(free, speed())
+		stalled := dialMany(t, w.client.host, target, 200)
+		for _, c := range stalled { // each has begun, and then stops
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			_, err := io.ReadFull(c, make([]byte, 1024))
+			must(t, err)
+		}
+		time.Sleep(2 * time.Second) // until all windows are full
+		beside = max(beside, speed())
+		for _, c := range stalled {
+			c.Close()
+		}
+		if round >= 1 && beside >= 0.9*free {
 			break
 		}
+		time.Sleep(500 * time.Millisecond)
 	}
 	t.Logf("alone %.0f Mb/s, beside 200 readers that stopped %.0f Mb/s: %.2f", free*8/1e6, beside*8/1e6, beside/free)
 	if beside < 0.9*free {
