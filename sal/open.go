@@ -19,8 +19,9 @@ type request struct {
 	protocol record.Protocol
 }
 
-// acceptTimeout is how long the open message may take after its stream was opened.
-const acceptTimeout = 10 * time.Second
+// acceptTimeout is how long the open message may take after its stream was opened: no
+// less than a dialer waits for the answer by default.
+const acceptTimeout = 20 * time.Second
 
 // openSession prepares a session: memory, context, and its place in the link. It
 // fails when the node or the link takes no more.
