@@ -52,7 +52,7 @@ vet:
 	$(GO) vet ./...
 
 unit: ## unit tests under the race detector
-	$(GO) test -race -shuffle=on -p 2 -timeout 10m $(UNIT)
+	GO=$(GO) conformance/tools/twice -race -shuffle=on -p 2 -timeout 10m $(UNIT)
 
 sim: ## the path machine through ten thousand seeds
 	$(GO) test -count=1 -timeout 10m -run TestSimulation ./sal/path -seeds 10000
@@ -61,7 +61,7 @@ fuzz: ## every Fuzz function, FUZZTIME (3m) in all
 	$(GO) run ./conformance/fuzz -time $(FUZZTIME)
 
 conformance: deps build ## the namespace suite alone: real programs on hosts that move
-	SCN_BIN=$(BIN) $(GO) test -count=1 -p 1 -timeout 15m ./conformance/netns ./conformance/suite
+	SCN_BIN=$(BIN) GO=$(GO) conformance/tools/twice -count=1 -p 1 -timeout 15m ./conformance/netns ./conformance/suite
 
 check: fmt tidy vet lint ## format, modules, vet, linters
 
