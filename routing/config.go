@@ -9,6 +9,7 @@ import (
 
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/network"
+	"scn.alt/scn/routing/record"
 )
 
 // Config configures a Router. Key, Network and Listen are required.
@@ -36,6 +37,11 @@ type Config struct {
 	Exclude func(netip.Addr) bool
 	// AllowLoopback lets loopback addresses count as reachable. For tests.
 	AllowLoopback bool
+	// Neighbours tells where peers are with whom this node is in touch by other means,
+	// their SAL addresses. They are asked for the way back into the DHT: when all
+	// bootstrap nodes moved, who has a session with one still knows where it is.
+	// Default none.
+	Neighbours func() []record.Candidate
 	// NetworkChanged is told of a newer network file found in the DHT, after the
 	// Router adopted it, for its owner to keep. Calls do not overlap. Default none.
 	NetworkChanged func(network.File)
@@ -83,6 +89,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Exclude == nil {
 		c.Exclude = func(netip.Addr) bool { return false }
+	}
+	if c.Neighbours == nil {
+		c.Neighbours = func() []record.Candidate { return nil }
 	}
 	if c.NetworkChanged == nil {
 		c.NetworkChanged = func(network.File) {}

@@ -3,6 +3,7 @@ package routing
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,13 +13,14 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 )
 
 // Pauses of the loop that keeps the node in the network.
 const (
 	// longestRetry bounds the back-off while no peer is connected.
-	longestRetry = time.Minute
+	longestRetry = 15 * time.Second
 	// idleCheck is how often a connected node looks at itself.
 	idleCheck = 5 * time.Second
 	// suspended is the sleep that is noticed. A clock being set looks the same, and
@@ -164,18 +166,41 @@ func (r *Router) bootstrapPeers() []peer.AddrInfo {
 	return out
 }
 
+// neighbours are some of those Config.Neighbours knows, with whatever else is known
+// of where they are.
+func (r *Router) neighbours() []peer.AddrInfo {
+	var out []peer.AddrInfo
+	for _, c := range r.cfg.Neighbours() {
+		p, err := peerOf(c.Node)
+		addresses := r.reach.filter(c.Locators, MaxAddresses)
+		if err != nil || c.Node == r.self || len(addresses) == 0 {
+			continue
+		}
+		r.host.Peerstore().AddAddrs(p, dhtAddrs(addresses), peerstore.TempAddrTTL)
+		out = append(out, r.host.Peerstore().PeerInfo(p))
+	}
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out[:min(len(out), askedNeighbours)]
+}
+
 // Peers asked for the way back in one attempt, all at once: the attempt ends within
 // one request's time, and the next one picks others.
 const (
+	askedNeighbours = 8
 	askedBootstraps = 8
 	askedOthers     = 8
+	askedAtOnce     = askedNeighbours + askedBootstraps + askedOthers
 )
 
-// acquaintances picks peers to ask for the way back: bootstrap nodes, nodes of the
-// routing table, and those seen in earlier lives.
+// acquaintances picks peers to ask for the way back: neighbours, bootstrap nodes,
+// nodes of the routing table, and those seen in earlier lives.
 func (r *Router) acquaintances() []peer.AddrInfo {
 	out := r.bootstrapPeers()
 	out = out[:min(len(out), askedBootstraps)]
+	neighbours := r.neighbours()
+	out = append(neighbours, slices.DeleteFunc(out, func(b peer.AddrInfo) bool {
+		return slices.ContainsFunc(neighbours, func(n peer.AddrInfo) bool { return n.ID == b.ID })
+	})...)
 	others := r.recent.infos()
 	for _, p := range r.dht.RoutingTable().ListPeers() {
 		others = append(others, r.host.Peerstore().PeerInfo(p))
@@ -186,7 +211,7 @@ func (r *Router) acquaintances() []peer.AddrInfo {
 		seen[info.ID] = true
 	}
 	for _, info := range others {
-		if !seen[info.ID] && len(out) < askedBootstraps+askedOthers {
+		if !seen[info.ID] && len(out) < askedAtOnce {
 			seen[info.ID] = true
 			out = append(out, info)
 		}

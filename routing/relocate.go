@@ -152,12 +152,12 @@ func (r *Router) connect(ctx context.Context, peers []peer.ID) {
 // node moves, a dial may join one that has failed already.
 const dialTries = 3
 
-// dial connects to peers, sixteen at a time, each within one request's time. It
+// dial connects to peers, some at a time, each within one request's time. It
 // returns as soon as one is connected, while the others go on, and reports whether
 // any is.
 func (r *Router) dial(ctx context.Context, infos []peer.AddrInfo) bool {
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, askedBootstraps+askedOthers)
+	slots := make(chan struct{}, askedAtOnce)
 	connected, ended := make(chan struct{}, 1), make(chan struct{})
 	r.spawn(func(life context.Context) {
 		defer close(ended)

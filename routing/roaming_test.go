@@ -12,6 +12,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/quic-go/quic-go"
+
+	"scn.alt/scn/routing/network"
+	"scn.alt/scn/routing/record"
 )
 
 // scripted is a transport whose dials do what the test says.
@@ -156,4 +159,26 @@ func TestLookupAsksAgain(t *testing.T) {
 	if took := time.Since(start); took > reader.cfg.RequestTimeout/2 {
 		t.Errorf("found after %v", took)
 	}
+}
+
+// Who is in touch with a node by other means finds the DHT through it, wherever its
+// bootstrap nodes went.
+func TestNeighboursShowTheWay(t *testing.T) {
+	w := newNetwork(t, 1, nil)
+	first := w.nodes[0]
+	f := w.file
+	f.Bootstrap = []network.Peer{{Node: first.self, Addresses: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))}}}
+	f, err := f.Sign(w.founder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := first.cfg
+	cfg.Key, cfg.Network = testKey("guest"), f
+	cfg.Listen = netip.AddrPortFrom(cfg.Listen.Addr(), freePort(t))
+	cfg.Neighbours = func() []record.Candidate {
+		return []record.Candidate{{Node: first.self, Locators: first.addresses()}}
+	}
+	guest := w.add(cfg)
+	guest.Observe(guest.addresses())
+	eventually(t, "the guest is in the DHT", func() bool { return guest.Status().Peers > 0 })
 }

@@ -21,6 +21,7 @@ import (
 	"scn.alt/scn/routing"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/network"
+	"scn.alt/scn/routing/record"
 	"scn.alt/scn/sal"
 )
 
@@ -44,7 +45,7 @@ type Node struct {
 	books   ledgerAPI       // whichever of the two there is
 	wallet  *cashier.Wallet
 
-	clock     atomic.Pointer[sal.Node] // who tells the peers' time; nil before it is up
+	clock     atomic.Pointer[sal.Node] // knows the peers' time and place; nil before it is up
 	network   atomic.Pointer[network.File]
 	networkMu sync.Mutex // one change of the network file at a time
 	// tasks are goroutines of calls under way; Close waits for them.
@@ -110,7 +111,7 @@ func (n *Node) open() error {
 	n.router, err = routing.Open(routing.Config{
 		Key: n.key, Network: n.Network(), Listen: n.cfg.Listen, Mobile: n.cfg.Mobile, Region: n.cfg.Region,
 		StateDir: n.dir.StateDir(), Exclude: n.cfg.ExcludeAddress, AllowLoopback: n.cfg.AllowLoopback,
-		NetworkChanged: n.adopt, Clock: n.Now, Logger: n.log.With("layer", "routing"),
+		NetworkChanged: n.adopt, Neighbours: n.neighbours, Clock: n.Now, Logger: n.log.With("layer", "routing"),
 	})
 	if err != nil {
 		return fmt.Errorf("routing: %w", explainBind(err, n.cfg.Listen))
@@ -277,6 +278,21 @@ func explainBind(err error, listen netip.AddrPort) error {
 		return fmt.Errorf("%w: another program uses UDP port %d or %d: stop it, or set listen in the settings", err, listen.Port(), listen.Port()+1)
 	}
 	return err
+}
+
+// neighbours are the peers with whom there are sessions, where they are now.
+func (n *Node) neighbours() []record.Candidate {
+	sessions := n.clock.Load()
+	if sessions == nil {
+		return nil
+	}
+	var out []record.Candidate
+	for _, p := range sessions.Peers() {
+		if p.Remote.IsValid() {
+			out = append(out, record.Candidate{Node: p.Node, Locators: []netip.AddrPort{p.Remote}})
+		}
+	}
+	return out
 }
 
 // keepName has routing keep a signed name record alive.
