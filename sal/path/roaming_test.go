@@ -88,3 +88,34 @@ func TestRoundTripBegin(t *testing.T) {
 		}
 	}
 }
+
+// TestOneReturns has both move with nobody to ask where the other is. They meet
+// again once one of them is back at an address the other knows.
+func TestOneReturns(t *testing.T) {
+	for _, away := range []time.Duration{10 * time.Second, 3 * time.Minute, 14 * time.Minute} {
+		for i := range 2 {
+			t.Run(away.String(), func(t *testing.T) {
+				s, _, _ := calm(t, 4*time.Millisecond)
+				s.net.recordsDown = true
+				home := s.hosts[i].links
+				for _, h := range s.hosts {
+					replaceLinks(h, 4*time.Millisecond)
+				}
+				for _, h := range s.hosts {
+					h.announce()
+				}
+				s.run(away)
+				if ok, _ := s.mirrored(false); ok {
+					t.Fatal("they met although nobody knew where")
+				}
+				s.hosts[i].links = home
+				s.hosts[i].announce()
+				gap := until(t, s, 20*time.Second, agreed(s))
+				t.Logf("gap %v", gap)
+				if gap > 6*time.Second {
+					t.Errorf("gap %v", gap)
+				}
+			})
+		}
+	}
+}
