@@ -96,6 +96,11 @@ func (h *Host) Do(f func()) {
 	h.lab.must(h.thread.do(f), "on %s", h.name)
 }
 
+// Sysctl sets a value below /proc/sys/net of the host, as "ipv4/tcp_rmem".
+func (h *Host) Sysctl(key, value string) {
+	h.Do(func() { h.lab.must(sysctl("net/"+key, value), "sysctl %s on %s", key, h.name) })
+}
+
 // Interfaces returns the names of the host's interfaces, in order.
 func (h *Host) Interfaces() []string {
 	links, err := h.net.LinkList()

@@ -167,12 +167,21 @@ func TestThousandSessions(t *testing.T) {
 // keeps ≥ 0.9 of its speed.
 func TestReadersThatStopReading(t *testing.T) {
 	w := newWorld(t)
+	// All hosts share one kernel's memory for TCP. Unread data of 200 connections,
+	// at both ends at once, is enough to make it shrink the buffers of all others.
+	for _, a := range []*actor{w.client, w.provider} {
+		a.host.Sysctl("ipv4/tcp_rmem", "4096 131072 1048576")
+		a.host.Sysctl("ipv4/tcp_wmem", "4096 16384 1048576")
+	}
+	var flooded atomic.Int64
 	tcpServer(t, w.provider.host, "127.0.0.1:9001", func(c net.Conn) {
 		flood := make([]byte, 64<<10)
 		for {
-			if _, err := c.Write(flood); err != nil {
+			n, err := c.Write(flood)
+			if err != nil {
 				return
 			}
+			flooded.Add(int64(n))
 		}
 	})
 	w.serve(t, "flood", "9001=tcp://127.0.0.1:9001")
@@ -204,15 +213,28 @@ func TestReadersThatStopReading(t *testing.T) {
 	// of each tells what is possible.
 	var free, beside float64
 	for round := range 6 {
-		free = max(free, speed())
+		alone := max(speed(), speed())
+		free = max(free, alone)
 		stalled := dialMany(t, w.client.host, target, 200)
 		for _, c := range stalled { // each has begun, and then stops
 			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			_, err := io.ReadFull(c, make([]byte, 1024))
 			must(t, err)
 		}
-		time.Sleep(2 * time.Second) // until all windows are full
-		beside = max(beside, speed())
+		// Buffers and windows on the way are filled first: wait for the standstill.
+		var last int64
+		eventually(t, 30*time.Second, func() error {
+			time.Sleep(500 * time.Millisecond)
+			now := flooded.Load()
+			moved := now - last
+			if last = now; moved > 0 {
+				return fmt.Errorf("%d bytes more were sent to readers that do not read", moved)
+			}
+			return nil
+		})
+		among := max(speed(), speed())
+		beside = max(beside, among)
+		t.Logf("round %d: alone %.0f Mb/s, among readers that stopped %.0f Mb/s", round, alone*8/1e6, among*8/1e6)
 		for _, c := range stalled {
 			c.Close()
 		}
@@ -221,7 +243,7 @@ func TestReadersThatStopReading(t *testing.T) {
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
-	t.Logf("alone %.0f Mb/s, beside 200 readers that stopped %.0f Mb/s: %.2f", free*8/1e6, beside*8/1e6, beside/free)
+	t.Logf("the best: alone %.0f Mb/s, among 200 readers that stopped %.0f Mb/s: %.2f", free*8/1e6, beside*8/1e6, beside/free)
 	if beside < 0.9*free {
 		t.Errorf("200 readers that stopped reading took a session down to %.2f of its speed", beside/free)
 	}
