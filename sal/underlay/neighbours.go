@@ -20,15 +20,35 @@ const nudgeEvery = int64(200 * time.Millisecond)
 //
 // It is called by the engine while a path is lost, before it probes.
 func (w *watcher) nudge(remote netip.Addr, l *hostLinks) {
-	entries, err := w.handle.NeighListExecute(netlink.Ndmsg{Family: uint8(familyOf(remote))})
+	w.forget(familyOf(remote), func(ip netip.Addr, state int) bool {
+		return state&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) != 0 && (ip == remote || slices.Contains(l.gateways, ip))
+	})
+}
+
+// forgetRouters makes the kernel ask for the link addresses of the IPv6 routers
+// anew, when this host's addresses changed. On another network a router may have the
+// address the one before had, and would be sent to in vain for half a minute. And by
+// asking, the host tells the router where its new address is: the router's own first
+// question often comes before the kernel listens for it, and its next one a second
+// later. (With the last IPv4 address the kernel forgets all neighbours by itself.)
+func (w *watcher) forgetRouters(l *hostLinks) {
+	if !slices.ContainsFunc(l.gateways, netip.Addr.Is6) {
+		return
+	}
+	w.forget(unix.AF_INET6, func(ip netip.Addr, state int) bool {
+		return state&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) == 0 && slices.Contains(l.gateways, ip)
+	})
+}
+
+// forget removes the neighbour entries chosen.
+func (w *watcher) forget(family int, chosen func(ip netip.Addr, state int) bool) {
+	entries, err := w.handle.NeighListExecute(netlink.Ndmsg{Family: uint8(family)})
 	if err != nil {
 		return
 	}
 	for _, n := range entries {
 		ip, ok := netip.AddrFromSlice(n.IP)
-		ip = ip.Unmap()
-		if !ok || n.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) == 0 ||
-			ip != remote && !slices.Contains(l.gateways, ip) {
+		if !ok || !chosen(ip.Unmap(), n.State) {
 			continue
 		}
 		if w.handle.NeighDel(&n) == nil {

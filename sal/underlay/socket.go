@@ -201,6 +201,7 @@ func (s *Socket) interfaceMTU(index int) int {
 
 // linksChanged publishes this host's addresses. It runs on the watcher's goroutine.
 func (s *Socket) linksChanged(l *hostLinks, again bool) {
+	s.watch.forgetRouters(l) // before anything is sent from the new addresses
 	old := s.links.Swap(l)
 	s.call(func(e *engine) { e.linksChanged(l, again) })
 	if !slices.Equal(old.links, l.links) {
