@@ -9,8 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nudgeEvery is how often at most unanswered neighbour entries are removed.
-const nudgeEvery = int64(200 * time.Millisecond)
+const (
+	// nudgeEvery is how often at most unanswered neighbour entries are removed.
+	nudgeEvery = int64(50 * time.Millisecond)
+	// nudgeAge is how old a question must be to be asked anew, in the kernel's ticks
+	// of 10 ms: the answer to a young one may just be coming.
+	nudgeAge = 4
+)
 
 // nudge makes the kernel ask again for the link address of a next hop that did
 // not answer. Packets to it wait for an answer, and the kernel repeats its
@@ -20,8 +25,9 @@ const nudgeEvery = int64(200 * time.Millisecond)
 //
 // It is called by the engine while a path is lost, before it probes.
 func (w *watcher) nudge(remote netip.Addr, l *hostLinks) {
-	w.forget(familyOf(remote), func(ip netip.Addr, state int) bool {
-		return state&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) != 0 && (ip == remote || slices.Contains(l.gateways, ip))
+	w.forget(familyOf(remote), func(ip netip.Addr, n *netlink.Neigh) bool {
+		return (n.State == netlink.NUD_FAILED || n.State == netlink.NUD_INCOMPLETE && n.Updated >= nudgeAge) &&
+			(ip == remote || slices.Contains(l.gateways, ip))
 	})
 }
 
@@ -35,20 +41,20 @@ func (w *watcher) forgetRouters(l *hostLinks) {
 	if !slices.ContainsFunc(l.gateways, netip.Addr.Is6) {
 		return
 	}
-	w.forget(unix.AF_INET6, func(ip netip.Addr, state int) bool {
-		return state&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) == 0 && slices.Contains(l.gateways, ip)
+	w.forget(unix.AF_INET6, func(ip netip.Addr, n *netlink.Neigh) bool {
+		return n.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP|netlink.NUD_INCOMPLETE) == 0 && slices.Contains(l.gateways, ip)
 	})
 }
 
 // forget removes the neighbour entries chosen.
-func (w *watcher) forget(family int, chosen func(ip netip.Addr, state int) bool) {
+func (w *watcher) forget(family int, chosen func(netip.Addr, *netlink.Neigh) bool) {
 	entries, err := w.handle.NeighListExecute(netlink.Ndmsg{Family: uint8(family)})
 	if err != nil {
 		return
 	}
 	for _, n := range entries {
 		ip, ok := netip.AddrFromSlice(n.IP)
-		if !ok || !chosen(ip.Unmap(), n.State) {
+		if !ok || !chosen(ip.Unmap(), &n) {
 			continue
 		}
 		if w.handle.NeighDel(&n) == nil {
