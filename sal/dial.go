@@ -103,6 +103,12 @@ func (n *Node) dialSession(ctx context.Context, r *request, early bool) (*sessio
 		}
 		local = err
 	}
+	if early && local == nil {
+		if s := n.openAgain(r); s != nil {
+			return s, nil
+		}
+	}
+	begun := time.Now()
 	var winner *session
 	var alone atomic.Bool
 	err := n.raceNoting(ctx, r.service, &alone, func(ctx context.Context, l *link, won func() bool) error {
@@ -120,6 +126,9 @@ func (n *Node) dialSession(ctx context.Context, r *request, early bool) (*sessio
 		return nil
 	})
 	if err == nil {
+		if alone.Load() {
+			n.lone.found(r.service, winner.link.peer, begun)
+		}
 		return winner, nil
 	}
 	if local != nil && severity(local) < severity(err) {

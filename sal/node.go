@@ -39,6 +39,7 @@ type Node struct {
 	clock    clockOffsets
 	pings    pingTable
 	loops    loopTable
+	lone     loneTable
 	guard    handshakeGuard
 	counters counters
 	wg       sync.WaitGroup
