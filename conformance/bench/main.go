@@ -25,13 +25,14 @@ func main() {
 	rounds := flag.Int("rounds", 3, "measurements of each kind, in turns")
 	verbose := flag.Bool("v", false, "print what programs say")
 	strict := flag.Bool("strict", false, "fail when a speed is missed")
+	only := flag.String("only", "", "take this measurement alone: idle, names, throughput, requests, connections or gaps")
 	flag.Parse()
 	if err := netns.Enter(); err != nil {
 		fail(err)
 	}
 	fail(netns.TUNAccess())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	b := bench{length: time.Duration(*seconds) * time.Second, rounds: *rounds}
+	b := bench{length: time.Duration(*seconds) * time.Second, rounds: *rounds, only: *only}
 	var err error
 	if b.scn, err = filepath.Abs(*binary); err == nil {
 		b.wireguard, err = filepath.Abs(*wireguard)
@@ -58,7 +59,23 @@ type bench struct {
 	scn, wireguard string
 	length         time.Duration
 	rounds         int
+	only           string
 	missed         int
+}
+
+// measurement is one line, or several, of the table.
+type measurement struct {
+	name string
+	take func(context.Context, *bench, *rig, *table) error
+}
+
+var measurements = []measurement{
+	{"idle", idle},
+	{"names", names},
+	{"throughput", throughput},
+	{"requests", requests},
+	{"connections", connections},
+	{"gaps", gaps},
 }
 
 func (b *bench) run(ctx context.Context, verbose bool) (err error) {
@@ -82,8 +99,11 @@ func (b *bench) run(ctx context.Context, verbose bool) (err error) {
 	}
 	defer r.close()
 	t := &table{}
-	for _, measure := range []func(context.Context, *bench, *rig, *table) error{idle, names, throughput, requests, connections, gaps} {
-		if err := measure(ctx, b, r, t); err != nil {
+	for _, m := range measurements {
+		if b.only != "" && b.only != m.name {
+			continue
+		}
+		if err := m.take(ctx, b, r, t); err != nil {
 			return err
 		}
 	}
