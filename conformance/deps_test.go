@@ -54,6 +54,7 @@ const owners = `
 	github.com/vishvananda/netlink       tun/... sal/underlay conformance/...  who changes or watches the host's network
 	github.com/vishvananda/netns         conformance/... sal/underlay  the product lives in one namespace, and watches no other
 	github.com/prometheus                daemon/...           layers offer snapshots, the daemon exports them
+	github.com/gorilla/websocket         sal/tunnel           UDP is carried over TCP in one place
 	github.com/spf13                     daemon/cmd/scn       only the command has a command line
 	github.com/oasisprotocol/curve25519-voi  routing/identity proofofservice/evidence  one signature rule
 `
