@@ -3,6 +3,8 @@ package path
 import (
 	"net/netip"
 	"time"
+
+	"scn.alt/scn/routing/identity"
 )
 
 // Action is something the shell must do; see the types below. Actions are to be
@@ -21,21 +23,32 @@ type Send struct {
 // included) known to pass there; larger datagrams must be cut. With Resend the
 // last few data datagrams are to be sent again as they were. The route may be
 // the same as before.
+//
+// Second is, with HasSecond, the best other path over another link that works, for
+// what is worth being sent twice; never over a metered link.
 type Use struct {
-	Route  Route
-	MTU    int
-	Resend bool
+	Route     Route
+	MTU       int
+	Resend    bool
+	Second    Route
+	HasSecond bool
 }
 
 // Resolve asks for the peer's newest record; answer by [RemotesChanged] when
 // there is something to tell. It is repeated, with back-off, while it is needed.
 type Resolve struct{}
 
+// RelaysTold gives the whole list of relays at which the peer can be reached, as it
+// says itself. Make them usable, then send [RemotesChanged] with [RelayRemote] of
+// each beside what else is known.
+type RelaysTold struct{ Relays []identity.NodeID }
+
 // Dead says that the association is over: no path for too long. It is the last
 // action of a machine, and given once.
 type Dead struct{}
 
 // Observed says that the peer sees packets sent from Link as coming from Address.
+// It is the word of one peer: it may lie, or a NAT may show others something else.
 type Observed struct {
 	Link    Link
 	Address netip.AddrPort
@@ -55,11 +68,12 @@ type Moved struct {
 	Gap      time.Duration
 }
 
-func (Send) action()      {}
-func (Use) action()       {}
-func (Resolve) action()   {}
-func (Dead) action()      {}
-func (Observed) action()  {}
-func (Validated) action() {}
-func (Forgotten) action() {}
-func (Moved) action()     {}
+func (Send) action()       {}
+func (Use) action()        {}
+func (Resolve) action()    {}
+func (RelaysTold) action() {}
+func (Dead) action()       {}
+func (Observed) action()   {}
+func (Validated) action()  {}
+func (Forgotten) action()  {}
+func (Moved) action()      {}

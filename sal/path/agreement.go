@@ -30,6 +30,8 @@ type agreement struct {
 	// went away.
 	current    *pair
 	generation uint32
+	// second is the pair for copies of what is sent over current; nil if none.
+	second *pair
 	// claim is what the peer uses, by its newest message that said so.
 	claim struct {
 		route      Route
@@ -144,6 +146,7 @@ func (m *Machine) move(p *pair, generation uint32, resend bool) {
 			gap = m.now.Sub(m.lostAt)
 		}
 		m.current = p
+		m.second = nil
 		m.emit(Moved{From: from.route, To: p.route, Gap: gap})
 		from.due = time.Time{}
 		if m.find(from.route) == from && m.cfg.Initiator {
@@ -157,8 +160,8 @@ func (m *Machine) move(p *pair, generation uint32, resend bool) {
 	if m.now.Sub(p.mtu.proved) > mtuCheckInterval {
 		p.mtu = mtuSearch{} // rather cut for a round trip than lose what is too large
 	}
-	m.emit(Use{Route: p.route, MTU: p.mtuNow(), Resend: resend})
-	p.mtu.begin(m.now)
+	m.emit(m.use(resend))
+	p.beginMTU(m.now)
 	p.asked = time.Time{}
 	p.restart(m.now) // tells the peer
 }

@@ -3,28 +3,56 @@ package path
 import (
 	"net/netip"
 	"slices"
+
+	"scn.alt/scn/routing/identity"
 )
 
-func normalLinks(links []Link) []Link {
-	var out []Link
-	for _, l := range links {
+func normalLinks(links []Link, costs []uint8) (out []Link, outCosts []uint8) {
+	for i, l := range links {
 		l.Local = normalAddr(l.Local)
-		if len(out) < maxLinks && !slices.Contains(out, l) {
-			out = append(out, l)
+		if len(out) == maxLinks || slices.Contains(out, l) {
+			continue
+		}
+		cost := CostNone
+		if i < len(costs) {
+			cost = costs[i]
+		}
+		out, outCosts = append(out, l), append(outCosts, cost)
+	}
+	return out, outCosts
+}
+
+func (m *Machine) setLinks(links []Link, costs []uint8) {
+	m.links, m.costs = normalLinks(links, costs)
+	m.loopback = slices.ContainsFunc(m.links, func(l Link) bool {
+		return !l.Local.IsValid() || l.Local.IsLoopback()
+	})
+}
+
+// normalRemotes keeps the first addresses that can be a peer's, each once. What
+// stands for relays is counted apart: neither crowds the other out.
+func normalRemotes(remotes []netip.AddrPort) []netip.AddrPort {
+	var out []netip.AddrPort
+	relayed, others := 0, 0
+	for _, a := range remotes {
+		a = normalAddrPort(a)
+		count, limit := &others, maxRemotes
+		if IsRelayed(a) {
+			count, limit = &relayed, maxRelayed
+		}
+		if *count < limit && usableRemote(a) && !slices.Contains(out, a) {
+			*count++
+			out = append(out, a)
 		}
 	}
 	return out
 }
 
-func normalRemotes(remotes []netip.AddrPort, limit int) []netip.AddrPort {
-	var out []netip.AddrPort
-	for _, a := range remotes {
-		a = normalAddrPort(a)
-		if len(out) < limit && usableRemote(a) && !slices.Contains(out, a) {
-			out = append(out, a)
-		}
-	}
-	return out
+// normalLocators keeps the first addresses that can be told to a peer, each once.
+func normalLocators(list []netip.AddrPort) []netip.AddrPort {
+	list = slices.DeleteFunc(slices.Clone(list), IsRelayed)
+	list = normalRemotes(list)
+	return list[:min(len(list), MaxLocators)]
 }
 
 // remotes returns the addresses worth trying, best first: the one in use, what
@@ -34,8 +62,15 @@ func (m *Machine) remotes() []netip.AddrPort {
 	if m.current != nil {
 		all = append(all, m.current.route.Remote)
 	}
-	all = slices.Concat(all, m.told, m.known, m.resolved)
-	return normalRemotes(all, maxRemotes)
+	for _, a := range m.told {
+		// A local tunnel end is known here, or not at all: a peer has no business
+		// with what listens on this host's loopback.
+		if m.wayOf(a) != wayTunnelled {
+			all = append(all, a)
+		}
+	}
+	all = slices.Concat(all, m.known, m.resolved)
+	return normalRemotes(all)
 }
 
 // rebuild makes the pairs fit the links and remotes, keeping what is known of
@@ -45,14 +80,11 @@ func (m *Machine) rebuild(gone []Link) (added []*pair) {
 	remotes := m.remotes()
 	var pairsNow []*pair
 	for _, remote := range remotes {
-		for _, l := range m.links {
-			if !pairs(l, remote) {
-				continue
-			}
+		for _, l := range m.linksTo(remote) {
 			r := Route{Link: l, Remote: remote}
 			p := m.find(r)
 			if p == nil {
-				p = &pair{route: r, address: m.addresses.get(remote)}
+				p = m.newPair(r, m.addresses.get(remote))
 				if m.current != nil && m.current.route == r {
 					p = m.current // its link is back
 				}
@@ -63,7 +95,7 @@ func (m *Machine) rebuild(gone []Link) (added []*pair) {
 		}
 	}
 	for _, p := range m.pairs {
-		if slices.Contains(pairsNow, p) || slices.Contains(gone, p.route.Link) {
+		if slices.Contains(pairsNow, p) || p.way == wayDirect && slices.Contains(gone, p.route.Link) {
 			continue
 		}
 		// A pair that left the lists stays while it is of use.
@@ -98,6 +130,10 @@ func (m *Machine) trimImplicit() {
 // come in by another interface than the address is on.
 func (m *Machine) localize(r Route) Route {
 	r = r.normal()
+	if m.wayOf(r.Remote) != wayDirect {
+		r.Link = Link{}
+		return r
+	}
 	if slices.Contains(m.links, r.Link) {
 		return r
 	}
@@ -127,7 +163,8 @@ func (m *Machine) implicitPair(r Route, stranger bool) *pair {
 	if !m.roomForImplicit(stranger) {
 		return nil
 	}
-	p := &pair{route: r, address: a, implicit: true}
+	p := m.newPair(r, a)
+	p.implicit = true
 	m.pairs = append(m.pairs, p)
 	return p
 }
@@ -162,13 +199,34 @@ func (m *Machine) roomForImplicit(stranger bool) bool {
 }
 
 func (m *Machine) setLocators(list []netip.AddrPort) (changed bool) {
-	list = normalRemotes(list, MaxLocators)
+	list = normalLocators(list)
 	if slices.Equal(list, m.own) {
 		return false
 	}
 	m.own = list
 	m.ownSeq++
 	return true
+}
+
+func (m *Machine) setRelays(list []identity.NodeID) (changed bool) {
+	var relays []identity.NodeID
+	for _, id := range list {
+		if len(relays) < MaxRelays && !id.IsZero() && !slices.Contains(relays, id) {
+			relays = append(relays, id)
+		}
+	}
+	if slices.Equal(relays, m.ownRelays) {
+		return false
+	}
+	m.ownRelays = relays
+	m.ownSeq++
+	return true
+}
+
+func (m *Machine) onRelaysAdvertised(list []identity.NodeID) {
+	if m.setRelays(list) && m.mode != searching {
+		m.current.restart(m.now)
+	}
 }
 
 func (m *Machine) onAdvertised(list []netip.AddrPort) {
@@ -178,7 +236,7 @@ func (m *Machine) onAdvertised(list []netip.AddrPort) {
 }
 
 func (m *Machine) onRemotesChanged(list []netip.AddrPort) {
-	list = normalRemotes(list, maxRemotes)
+	list = normalRemotes(list)
 	if slices.Equal(list, m.resolved) {
 		return
 	}
@@ -193,7 +251,11 @@ func (m *Machine) onTold(l *locators) {
 	}
 	before := m.told
 	m.toldSeq = l.sequence
-	m.told = normalRemotes(l.addresses(), MaxLocators)
+	m.told = normalLocators(l.addresses())
+	if !slices.Equal(l.relays(), m.toldRelays) {
+		m.toldRelays = slices.Clone(l.relays())
+		m.emit(RelaysTold{Relays: slices.Clone(m.toldRelays)})
+	}
 	m.probeAdded(m.rebuild(nil))
 	remote := m.current.route.Remote
 	if slices.Contains(before, remote) && !slices.Contains(m.told, remote) {
@@ -202,15 +264,15 @@ func (m *Machine) onTold(l *locators) {
 	}
 }
 
-func (m *Machine) onLinksChanged(links []Link) {
-	links = normalLinks(links)
-	if slices.Equal(links, m.links) {
+func (m *Machine) onLinksChanged(links []Link, costs []uint8) {
+	before, beforeCosts := m.links, m.costs
+	m.setLinks(links, costs)
+	if slices.Equal(before, m.links) && slices.Equal(beforeCosts, m.costs) {
 		return
 	}
-	m.links = links
 	var gone []Link
 	for _, p := range m.pairs {
-		if !slices.Contains(links, p.route.Link) {
+		if p.way == wayDirect && !slices.Contains(m.links, p.route.Link) {
 			gone = append(gone, p.route.Link)
 		}
 	}

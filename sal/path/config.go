@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"scn.alt/scn/routing/identity"
 )
 
 // Constants of the protocol.
@@ -36,9 +38,14 @@ type Config struct {
 	First Route
 	// Links are the local addresses usable now. First's is added if missing.
 	Links []Link
-	// Locators are our own addresses to tell the peer.
+	// Costs are those of Links, in the same order; what is missing is [CostNone].
+	Costs []uint8
+	// Locators are our own addresses to tell the peer, Relays those at which we can
+	// be reached.
 	Locators []netip.AddrPort
-	// Remotes are the peer's addresses known so far. First's is added.
+	Relays   []identity.NodeID
+	// Remotes are the peer's addresses known so far, [RelayRemote] of relays among
+	// them. First's is added.
 	Remotes []netip.AddrPort
 
 	// KeepAlive is the interval of keep-alives while sessions are open, short

@@ -39,6 +39,12 @@
 //
 // What the shell does with actions is written at each of them.
 //
+// A way through a relay is one more remote ([RelayRemote]). It pairs with the zero
+// [Link] alone, since the association with the relay sees to the link, and outlives
+// all links; so does the local end of a tunnel through TCP, which is a loopback
+// remote on a host without a loopback link. Both have a fixed MTU: what carries
+// them cuts what is too large.
+//
 // # States
 //
 //	         silence, unanswered keep-alive           no echo in time
@@ -69,7 +75,8 @@
 // Messages are sealed with keys per direction and counted; a window refuses
 // replays. A path is used only after an echo of an unpredictable nonce came back
 // over it (RFC 9000 §8.2), so spoofed and replayed addresses move nothing.
-// Towards an address not yet proved go at most three times the bytes that came
+// Towards an address not yet proved, a relayed one too, go at most three times the
+// bytes that came
 // from it plus four small packets per five seconds; padded probes go over proved
 // paths only. Tables are bounded, entries young enough to matter for a budget
 // are never evicted by new ones.
@@ -81,6 +88,8 @@
 //	│ 0x01 │ receiver index │ counter        │ sealed: state, frames│ tag     │
 //	└──────┴────────────────┴────────────────┴──────────────────────┴─────────┘
 //	state  = flags (1) ‖ generation (4) ‖ highest locator sequence seen (4)
+//	flags  = 0x01: the sender uses this path; 0x06: its link costs as usual, is
+//	         preferred, metered, a backup
 //	frame  = kind (1) ‖ length (2) ‖ body
 //
 // ChaCha20-Poly1305, nonce = 4 zero bytes ‖ counter, the first 17 bytes as
@@ -96,8 +105,9 @@
 //	0x04 probe      nonce (8) ‖ IP packet size (2); the datagram is that large
 //	0x05 probe echo nonce (8) ‖ IP packet size (2)
 //
-// An address is 16 bytes (IPv4 as ::ffff:a.b.c.d) and a port. Locator kind 0x01
-// is such an address; other kinds are skipped: 0x02 is reserved for relays.
+// An address is 16 bytes (IPv4 as ::ffff:a.b.c.d) and a port; zero where there is
+// none to tell. Locator kind 0x01 is such an address, 0x02 the node ID (32) of a
+// relay at which the sender can be reached; other kinds are skipped.
 //
 // # What it does not do
 //

@@ -3,6 +3,8 @@ package path
 import (
 	"net/netip"
 	"time"
+
+	"scn.alt/scn/routing/identity"
 )
 
 // Event is something that happened to an association; see the types below.
@@ -29,18 +31,32 @@ type Traffic struct {
 }
 
 // LinksChanged gives the whole list of local addresses that can be used now. The
-// machine keeps no reference to the slice.
-type LinksChanged struct{ Links []Link }
+// machine keeps no reference to the slices.
+type LinksChanged struct {
+	Links []Link
+	// Costs are those of Links, in the same order; what is missing is [CostNone].
+	Costs []uint8
+}
 
 // Advertised gives the whole list of our addresses the peer should know, best
-// first; the first [MaxLocators] are told. The machine keeps no reference to the
-// slice.
+// first; the first [MaxLocators] are told, those that stand for relays never. The
+// machine keeps no reference to the slice.
 type Advertised struct{ Locators []netip.AddrPort }
 
-// RemotesChanged gives the peer's addresses as a resolver knows them, best first.
-// They are added to what the peer itself told. The machine keeps no reference to
-// the slice.
+// RelaysAdvertised gives the whole list of relays at which we can be reached, best
+// first; the first [MaxRelays] are told. The machine keeps no reference to the
+// slice.
+type RelaysAdvertised struct{ Relays []identity.NodeID }
+
+// RemotesChanged gives the peer's addresses as a resolver knows them, best first,
+// and [RelayRemote] of each relay at which both can be reached. They are added to
+// what the peer itself told. The machine keeps no reference to the slice.
 type RemotesChanged struct{ Remotes []netip.AddrPort }
+
+// Reachable says that the way to a remote works, or works again, though no link or
+// list changed: our association with its relay found another path, or the tunnel
+// was built anew. What was sent there just before may be lost.
+type Reachable struct{ Remote netip.AddrPort }
 
 // SessionsOpen says whether any session needs this association. Without one
 // there are no keep-alives, and a lost path is searched for only
@@ -65,14 +81,16 @@ type TooBig struct {
 // Tick says that the time of Deadline has come.
 type Tick struct{}
 
-func (Received) event()       {}
-func (UnknownAddress) event() {}
-func (Traffic) event()        {}
-func (LinksChanged) event()   {}
-func (Advertised) event()     {}
-func (RemotesChanged) event() {}
-func (SessionsOpen) event()   {}
-func (Resumed) event()        {}
-func (SendFailed) event()     {}
-func (TooBig) event()         {}
-func (Tick) event()           {}
+func (Received) event()         {}
+func (UnknownAddress) event()   {}
+func (Traffic) event()          {}
+func (LinksChanged) event()     {}
+func (Advertised) event()       {}
+func (RelaysAdvertised) event() {}
+func (RemotesChanged) event()   {}
+func (Reachable) event()        {}
+func (SessionsOpen) event()     {}
+func (Resumed) event()          {}
+func (SendFailed) event()       {}
+func (TooBig) event()           {}
+func (Tick) event()             {}

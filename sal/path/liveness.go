@@ -73,7 +73,7 @@ func (m *Machine) validated(p *pair) {
 		}
 	}
 	if p == m.current {
-		p.mtu.begin(m.now)
+		p.beginMTU(m.now)
 		if m.unsettled() && p.due.IsZero() {
 			p.due = m.now.Add(m.patience(p))
 		}
@@ -92,7 +92,7 @@ func (m *Machine) restored() {
 	m.optimistic = false
 	if was == searching {
 		m.lostAt = time.Time{}
-		m.emit(Use{Route: m.current.route, MTU: m.current.mtuNow(), Resend: true})
+		m.emit(m.use(true))
 		m.current.mtu.check(m.now)
 		m.current.restart(m.now) // says that it is in use again
 		return
@@ -240,13 +240,13 @@ func (m *Machine) onSendFailed(r Route) {
 
 func (m *Machine) onTooBig(r Route, size int) {
 	p := m.find(m.localize(r))
-	if p == nil || size <= floor4 {
+	if p == nil || p.way != wayDirect || size <= floor4 {
 		return
 	}
 	before := p.mtuNow()
 	p.mtu.tooBig(m.now, size)
 	if p == m.current && p.mtuNow() < before {
-		m.emit(Use{Route: p.route, MTU: p.mtuNow(), Resend: true})
+		m.emit(m.use(true))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"scn.alt/scn/routing/identity"
 )
 
 // Bounds of the tables.
@@ -35,15 +37,19 @@ type Machine struct {
 	sweepAt time.Time
 	window  replayWindow
 
-	links    []Link
-	told     []netip.AddrPort // remotes, by the peer itself
-	resolved []netip.AddrPort // remotes, by a record
-	known    []netip.AddrPort // remotes that were proved and are in no list
-	toldSeq  uint32
-	own      []netip.AddrPort // our locators
-	ownSeq   uint32
-	ownSeen  uint32 // what the peer has of them
-	observed map[Link]netip.AddrPort
+	links      []Link
+	costs      []uint8           // of links
+	loopback   bool              // a loopback address is among links
+	told       []netip.AddrPort  // remotes, by the peer itself
+	toldRelays []identity.NodeID // the peer's
+	resolved   []netip.AddrPort  // remotes, by a record
+	known      []netip.AddrPort  // remotes that were proved and are in no list
+	toldSeq    uint32
+	own        []netip.AddrPort // our locators
+	ownRelays  []identity.NodeID
+	ownSeq     uint32
+	ownSeen    uint32 // what the peer has of them
+	observed   map[Link]netip.AddrPort
 
 	addresses addressTable
 	pairs     []*pair
@@ -66,6 +72,8 @@ type Info struct {
 	MTU int
 	// Lost is set while no path is known to work.
 	Lost bool
+	// Why says in a few words why this route and no better one.
+	Why string
 }
 
 // Metrics counts what a machine did.
@@ -99,20 +107,24 @@ func New(cfg Config) (*Machine, error) {
 		observed: map[Link]netip.AddrPort{},
 	}
 	first := cfg.First.normal()
-	m.links = normalLinks(cfg.Links)
-	if first = m.localize(first); !slices.Contains(m.links, first.Link) {
-		m.links = append([]Link{first.Link}, m.links...)
+	m.setLinks(cfg.Links, cfg.Costs)
+	if len(m.links) == 0 && !IsRelayed(first.Remote) {
+		m.setLinks([]Link{first.Link}, nil)
 	}
-	m.resolved = normalRemotes(cfg.Remotes, maxRemotes)
+	if first = m.localize(first); m.wayOf(first.Remote) == wayDirect && !slices.Contains(m.links, first.Link) {
+		m.setLinks(append([]Link{first.Link}, m.links...), append([]uint8{CostNone}, m.costs...))
+	}
+	m.resolved = normalRemotes(cfg.Remotes)
 	m.known = []netip.AddrPort{first.Remote}
 	m.setLocators(cfg.Locators)
-	cfg.Secret, cfg.Links, cfg.Locators, cfg.Remotes, cfg.First = nil, nil, nil, nil, first
+	m.setRelays(cfg.Relays)
+	cfg.Secret, cfg.Links, cfg.Costs, cfg.Locators, cfg.Relays, cfg.Remotes, cfg.First = nil, nil, nil, nil, nil, nil, first
 	m.cfg = cfg
 	m.rebuild(nil)
 	m.current = m.find(first)
 	m.prove(m.current)
 	m.current.validated = m.now
-	m.emit(Use{Route: first, MTU: m.current.mtuNow()})
+	m.emit(m.use(false))
 	m.current.restart(m.now)
 	for _, p := range m.pairs {
 		p.due = m.now
@@ -139,9 +151,13 @@ func (m *Machine) Step(now time.Time, ev Event) {
 	case Traffic:
 		m.onTraffic(ev.LastSent, ev.LastReceived)
 	case LinksChanged:
-		m.onLinksChanged(ev.Links)
+		m.onLinksChanged(ev.Links, ev.Costs)
 	case Advertised:
 		m.onAdvertised(ev.Locators)
+	case RelaysAdvertised:
+		m.onRelaysAdvertised(ev.Relays)
+	case Reachable:
+		m.onReachable(ev.Remote)
 	case RemotesChanged:
 		m.onRemotesChanged(ev.Remotes)
 	case SessionsOpen:
@@ -171,7 +187,7 @@ func (m *Machine) Index() uint64 { return m.receive.index }
 func (m *Machine) Info() Info {
 	return Info{
 		Route: m.current.route, RTT: m.current.rtt.smooth, MTU: m.current.mtuNow(),
-		Lost: m.mode == searching || m.mode == dead,
+		Lost: m.mode == searching || m.mode == dead, Why: m.why(),
 	}
 }
 
@@ -195,6 +211,7 @@ func (m *Machine) run() {
 		}
 	}
 	m.runMTU()
+	m.reviseSecond()
 }
 
 func (m *Machine) runPair(p *pair) {
@@ -227,6 +244,9 @@ func (m *Machine) challenge(p *pair) {
 // confirmed, and sends it on p if the address's budget allows.
 func (m *Machine) transmit(p *pair, msg *message) bool {
 	msg.state = state{inUse: p == m.current && m.mode != searching, generation: m.generation, seen: m.toldSeq}
+	if p.way == wayDirect {
+		msg.state.class = classOf(m.linkCost(p.route.Link))
+	}
 	if p.address == nil {
 		p.address = m.addAddress(p.route.Remote, false)
 	}
@@ -258,6 +278,7 @@ func (m *Machine) transmit(p *pair, msg *message) bool {
 func (m *Machine) ownLocators() locators {
 	l := locators{sequence: m.ownSeq}
 	l.count = copy(l.list[:], m.own)
+	l.relayCount = copy(l.relayList[:], m.ownRelays)
 	return l
 }
 
@@ -285,7 +306,7 @@ func (m *Machine) runMTU() {
 		return msg.probe.nonce
 	})
 	if shrunk {
-		m.emit(Use{Route: p.route, MTU: p.mtuNow(), Resend: true})
+		m.emit(m.use(true))
 	}
 }
 
@@ -327,14 +348,23 @@ func (m *Machine) prove(p *pair) {
 	m.keepKnown(p.route.Remote)
 }
 
-// keepKnown remembers a proved remote, so that it is tried from new links too.
+// keepKnown remembers a proved remote, so that it is tried from new links too. What
+// is direct and what is not do not crowd one another out.
 func (m *Machine) keepKnown(remote netip.AddrPort) {
 	if len(m.known) > 0 && m.known[0] == remote {
 		return
 	}
 	m.known = slices.DeleteFunc(m.known, func(a netip.AddrPort) bool { return a == remote })
 	m.known = slices.Insert(m.known, 0, remote)
-	m.known = m.known[:min(len(m.known), maxKnown)]
+	var counts [2]int
+	m.known = slices.DeleteFunc(m.known, func(a netip.AddrPort) bool {
+		n := &counts[0]
+		if IsRelayed(a) {
+			n = &counts[1]
+		}
+		*n++
+		return *n > maxKnown
+	})
 }
 
 // header reports whether b bears our index and enough bytes, and its counter.

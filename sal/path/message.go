@@ -27,7 +27,12 @@ const (
 )
 
 // Flags of a state. Unknown ones are ignored.
-const flagInUse = 0x01
+const (
+	flagInUse = 0x01
+	// The next two bits are what the sender thinks of the link it sends over.
+	flagCostShift = 1
+	flagCostMask  = 0x06
+)
 
 // state opens every message.
 type state struct {
@@ -37,6 +42,8 @@ type state struct {
 	generation uint32
 	// seen is the highest sequence of locators received from the peer.
 	seen uint32
+	// class is of the link it was sent over.
+	class costClass
 }
 
 func (s state) append(b []byte) []byte {
@@ -44,6 +51,7 @@ func (s state) append(b []byte) []byte {
 	if s.inUse {
 		flags |= flagInUse
 	}
+	flags |= byte(s.class) << flagCostShift
 	b = append(b, flags)
 	b = binary.BigEndian.AppendUint32(b, s.generation)
 	return binary.BigEndian.AppendUint32(b, s.seen)
@@ -57,6 +65,7 @@ func parseState(b []byte) (state, error) {
 		inUse:      b[0]&flagInUse != 0,
 		generation: binary.BigEndian.Uint32(b[1:]),
 		seen:       binary.BigEndian.Uint32(b[5:]),
+		class:      costClass(b[0] & flagCostMask >> flagCostShift),
 	}, nil
 }
 

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"scn.alt/scn/routing/identity"
 )
 
 var compareAddresses = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
@@ -33,6 +36,14 @@ var (
 	testV6 = netip.MustParseAddrPort("[2001:db8::2]:7001")
 )
 
+// testNode is a node ID of ascending bytes.
+func testNode(first byte) (id identity.NodeID) {
+	for i := range id {
+		id[i] = first + byte(i)
+	}
+	return id
+}
+
 // messageCases has each frame once, with the bytes it must have forever.
 var messageCases = []struct {
 	name  string
@@ -45,6 +56,21 @@ var messageCases = []struct {
 		"01",       // flags: in use
 		"01020304", // generation
 		"00000005", // locators seen
+	}},
+	{"a backup link's state", func(m *message) {
+		m.state = state{inUse: true, class: classBackup}
+	}, []string{
+		"07 00000000 00000000", // flags: in use, backup
+	}},
+	{"a preferred link's state", func(m *message) {
+		m.state = state{class: classPrefer}
+	}, []string{
+		"02 00000000 00000000", // flags: preferred
+	}},
+	{"a metered link's state", func(m *message) {
+		m.state = state{class: classMetered}
+	}, []string{
+		"04 00000000 00000000", // flags: metered
 	}},
 	{"challenge", func(m *message) {
 		m.addChallenge(challenge{nonce: 0x1122334455667788})
@@ -74,6 +100,22 @@ var messageCases = []struct {
 		"00000000000000000000ffffc0000201 1b58",
 		"01 12",
 		"20010db8000000000000000000000002 1b59",
+	}},
+	{"locators and relays", func(m *message) {
+		l := locators{sequence: 10, count: 1, relayCount: 2}
+		l.list[0] = testV4
+		l.relayList[0], l.relayList[1] = testNode(0xa0), testNode(0xb0)
+		m.addLocators(l)
+	}, []string{
+		"00 00000000 00000000",
+		"03 005c",  // locators, 92 bytes
+		"0000000a", // sequence
+		"01 12",    // address, 18 bytes
+		"00000000000000000000ffffc0000201 1b58",
+		"02 20", // relay, 32 bytes
+		"a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf",
+		"02 20",
+		"b0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0c1c2c3c4c5c6c7c8c9cacbcccdcecf",
 	}},
 	{"probe", func(m *message) {
 		m.addProbe(probe{nonce: 0x1122334455667788, size: 1280})
@@ -167,7 +209,8 @@ func TestMessageLengths(t *testing.T) {
 		{"locator cut", "03 0006 00000001 0112", true},
 		{"locator without length", "03 0005 00000001 01", true},
 		{"locator of wrong size", "03 0007 00000001 01 01 00", true},
-		{"relay locator", "03 0008 00000001 02 02 0102", false},
+		{"relay locator of wrong size", "03 0008 00000001 02 02 0102", true},
+		{"unknown locator", "03 0008 00000001 77 02 0102", false},
 		{"frame header cut", "01 00", true},
 		{"length beyond end", "77 ffff 00", true},
 	} {
@@ -189,15 +232,24 @@ func TestLocatorsSkipsTheUnusable(t *testing.T) {
 	add("192.0.2.1:0")
 	add("255.255.255.255:7000")
 	add("[ff02::1]:7000")
+	add("[fd53:5201::1]:1") // stands for a relay in the process that made it up
 	for range MaxLocators + 3 {
 		add("192.0.2.9:7000")
 	}
+	for _, first := range []byte{1, 1, 2, 3, 4} {
+		id := testNode(first)
+		b = append(append(b, locatorRelay, identity.Size), id[:]...)
+	}
+	b = append(append(b, locatorRelay, identity.Size), make([]byte, identity.Size)...)
 	got, err := parseLocators(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.count != MaxLocators || got.list[0] != netip.MustParseAddrPort("192.0.2.9:7000") {
 		t.Errorf("got %v", got.addresses())
+	}
+	if want := []identity.NodeID{testNode(1), testNode(2), testNode(3)}; !slices.Equal(got.relays(), want) {
+		t.Errorf("got relays %v, want %v", got.relays(), want)
 	}
 }
 
@@ -241,6 +293,8 @@ func FuzzParseLocators(f *testing.F) {
 	l := locators{sequence: 3, count: 1}
 	l.list[0] = testV6
 	f.Add(l.append(nil))
+	l.relayCount, l.relayList[0] = 1, testNode(1)
+	f.Add(l.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := parseLocators(b)
 		if err != nil {
@@ -249,8 +303,11 @@ func FuzzParseLocators(f *testing.F) {
 		if l.count > MaxLocators {
 			t.Fatalf("%d locators", l.count)
 		}
+		if l.relayCount > MaxRelays {
+			t.Fatalf("%d relays", l.relayCount)
+		}
 		for _, a := range l.addresses() {
-			if !usableRemote(a) {
+			if !usableRemote(a) || IsRelayed(a) {
 				t.Errorf("unusable %s", a)
 			}
 		}

@@ -55,6 +55,8 @@ type mtuProbe struct {
 func (p *pair) mtuNow() int {
 	s := &p.mtu
 	switch {
+	case p.way != wayDirect:
+		return relayedMTU
 	case s.confirmed != 0:
 		return s.confirmed
 	case !p.route.Remote.Addr().Is4():
@@ -63,6 +65,14 @@ func (p *pair) mtuNow() int {
 		return floor4
 	default:
 		return base4
+	}
+}
+
+// beginMTU starts the search for the path MTU, unless it began already or there is
+// nothing to search.
+func (p *pair) beginMTU(now time.Time) {
+	if p.way == wayDirect {
+		p.mtu.begin(now)
 	}
 }
 

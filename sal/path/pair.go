@@ -6,6 +6,9 @@ import "time"
 type pair struct {
 	route   Route
 	address *address // nil while the address table has no room
+	way     way
+	// peerCost is what the peer thinks of its link.
+	peerCost uint8
 	// implicit is set when the pair was made because something came by it, not
 	// because the lists have it.
 	implicit bool
@@ -27,6 +30,10 @@ type pair struct {
 
 	rtt roundTrip
 	mtu mtuSearch
+}
+
+func (m *Machine) newPair(r Route, a *address) *pair {
+	return &pair{route: r, address: a, way: m.wayOf(r.Remote), peerCost: CostNone}
 }
 
 // remember notes a challenge as sent.

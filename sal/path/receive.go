@@ -28,6 +28,7 @@ func (m *Machine) onReceived(route Route, datagram []byte) {
 		return
 	}
 	p.heard = m.now
+	p.peerCost = msg.state.class.cost()
 	if p.address == nil {
 		p.address = m.addAddress(route.Remote, false)
 	}
@@ -51,7 +52,7 @@ func (m *Machine) onReceived(route Route, datagram []byte) {
 		m.onTold(&msg.locators)
 	}
 	if msg.contains(kindProbeEcho) && p.mtu.echoed(m.now, msg.probeEcho.nonce, int(msg.probeEcho.size)) && p == m.current {
-		m.emit(Use{Route: p.route, MTU: p.mtuNow()})
+		m.emit(m.use(false))
 	}
 	m.follow()
 	m.heardAuthentic()
@@ -65,7 +66,7 @@ func (m *Machine) onEcho(p *pair, e echo) {
 		return
 	}
 	p.rtt.add(m.now, m.now.Sub(sent))
-	if usableRemote(e.observed) && m.observed[p.route.Link] != e.observed {
+	if p.way == wayDirect && usableRemote(e.observed) && !IsRelayed(e.observed) && m.observed[p.route.Link] != e.observed {
 		m.observed[p.route.Link] = e.observed
 		m.emit(Observed{Link: p.route.Link, Address: e.observed})
 	}
@@ -76,7 +77,11 @@ func (m *Machine) onEcho(p *pair, e echo) {
 func (m *Machine) reply(p *pair, in *message) {
 	var out message
 	if in.contains(kindChallenge) {
-		out.addEcho(echo{nonce: in.challenge.nonce, observed: p.route.Remote})
+		e := echo{nonce: in.challenge.nonce}
+		if p.way != wayRelayed {
+			e.observed = p.route.Remote
+		}
+		out.addEcho(e)
 	}
 	if in.contains(kindProbe) {
 		out.addProbeEcho(probeEcho(in.probe))

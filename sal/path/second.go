@@ -1,0 +1,48 @@
+package path
+
+import "time"
+
+// secondFreshness is how recently another path must have been proved to be trusted
+// with copies: keep-alives renew it in half of that.
+const secondFreshness = time.Minute
+
+// use is the action for the path in use.
+func (m *Machine) use(resend bool) Use {
+	u := Use{Route: m.current.route, MTU: m.current.mtuNow(), Resend: resend}
+	if m.second != nil {
+		u.Second, u.HasSecond = m.second.route, true
+	}
+	return u
+}
+
+// reviseSecond tells the shell when another path became the one for copies.
+func (m *Machine) reviseSecond() {
+	if m.mode != steady {
+		return // nothing is sent twice for the sake of speed while a path is looked for
+	}
+	if best := m.bestSecond(); best != m.second {
+		m.second = best
+		m.emit(m.use(false))
+	}
+}
+
+// bestSecond returns the best direct pair over another link than the one in use, nil
+// if none works.
+func (m *Machine) bestSecond() *pair {
+	var best *pair
+	for _, p := range m.pairs {
+		if p == m.current || p.way != wayDirect || p.route.Link == m.current.route.Link ||
+			p.validated.IsZero() || m.now.Sub(p.validated) > secondFreshness || p.failed.After(p.validated) ||
+			!p.asked.IsZero() && m.now.Sub(p.asked) > keepAliveLeast ||
+			p.address == nil || !p.address.isProved(m.now) || m.metered(p) {
+			continue
+		}
+		// The one there is stays while it is as cheap, so that round trips that
+		// wander change nothing.
+		if best == nil || m.cost(p) < m.cost(best) ||
+			m.cost(p) == m.cost(best) && best != m.second && (p == m.second || p.rtt.least < best.rtt.least) {
+			best = p
+		}
+	}
+	return best
+}
