@@ -22,6 +22,7 @@ const lattice = `
 
 	# The layers are siblings: none imports another.
 	sal/path                -> vocabulary
+	sal/relay               -> vocabulary
 	sal/fec                 -> vocabulary
 	sal/...                 -> sal/... vocabulary
 	routing/...             -> routing/... vocabulary
@@ -73,6 +74,7 @@ const unreachable = `
 	routing/...  github.com/cockroachdb/pebble    records live in the DHT
 	daemon/control  github.com/quic-go/quic-go    the control client is small enough for any program
 	sal/path     net                              the path machine is sans-IO
+	sal/relay    net                              forwarding is decided without I/O
 	sal/fec      net                              codes are pure
 	routing/identity  net/http                    the vocabulary does no I/O
 	routing/record    net/http                    the vocabulary does no I/O
@@ -82,6 +84,7 @@ const unreachable = `
 // pure says which standard packages a package must not import directly.
 const pure = `
 	sal/path                os net os/exec sync log/slog math/rand   no clock, socket, lock or goroutine in the machine
+	sal/relay               os net os/exec log/slog math/rand        no clock, socket or goroutine in the decisions
 	sal/fec                 os net os/exec sync log/slog             a code, no more
 	routing/identity        net os/exec net/http sync log/slog       values that cross layers
 	routing/record          net os/exec net/http sync log/slog       values that cross layers

@@ -26,9 +26,19 @@ func (e *engine) after(a *Association) {
 			e.act(a, action)
 		}
 	}
+	if a.legChanged {
+		a.legChanged = false
+		e.reachable(a)
+		if a.machine == nil {
+			return
+		}
+	}
 	info := a.machine.Info()
 	a.rtt.Store(int64(info.RTT))
 	a.lost.Store(info.Lost)
+	if old := a.why.Load(); old == nil || *old != info.Why {
+		a.why.Store(&info.Why)
+	}
 	var due int64
 	if d := a.machine.Deadline(); !d.IsZero() && !a.deadTold {
 		due = max(1, int64(d.Sub(e.s.start)))
@@ -41,7 +51,9 @@ func (e *engine) act(a *Association, action path.Action) {
 	switch x := action.(type) {
 	case path.Send:
 		s.metrics.pathSent.Add(1)
-		e.nudge(a, x.Route.Remote.Addr())
+		if !path.IsRelayed(x.Route.Remote) {
+			e.nudge(a, x.Route.Remote.Addr())
+		}
 		e.remind(a, x.Route.Remote)
 		r := s.newRoute(x.Route, unknownMTU)
 		switch errno := s.sendOnce(r, x.Datagram); {
@@ -74,6 +86,10 @@ func (e *engine) act(a *Association, action path.Action) {
 		if f := s.cfg.Observed; f != nil && x.Address.Addr() != x.Link.Local {
 			s.notify(func() { f(a.node, x.Address) })
 		}
+	case path.RelaysTold:
+		if f := s.cfg.RelaysTold; f != nil {
+			s.notify(func() { f(a.node, x.Relays) })
+		}
 	case path.Dead:
 		a.deadTold = true
 		a.lost.Store(true)
@@ -88,10 +104,14 @@ func (e *engine) act(a *Association, action path.Action) {
 // use publishes the route data takes from now on.
 func (e *engine) use(a *Association, x path.Use) {
 	r := e.s.newRoute(x.Route, x.MTU)
-	if old := a.route.Load(); old != nil && old.path == r.path {
+	old := a.route.Load()
+	if old != nil && old.path == r.path {
 		r.noGSO.Store(old.noGSO.Load())
 	}
 	a.route.Store(r)
+	if x.Resend || old == nil || old.path != r.path {
+		a.legChanged = true
+	}
 	if x.Resend || a.lost.Load() {
 		a.gap.begin(e.s.now(), a.lastReceived.Load())
 	}

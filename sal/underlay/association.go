@@ -44,6 +44,7 @@ type Association struct {
 
 	// Traffic, on the socket's clock (0: never).
 	lastSent, lastReceived   atomic.Int64
+	lastRelayed              atomic.Int64 // sent for others, or through a relay
 	bytesSent, bytesReceived atomic.Uint64
 	moving                   atomic.Bool // traffic is being told to the machine
 	unknownAt                atomic.Int64
@@ -54,6 +55,7 @@ type Association struct {
 	// Published by the engine.
 	rtt     atomic.Int64
 	lost    atomic.Bool
+	why     atomic.Pointer[string]
 	moves   atomic.Uint64
 	movedAt atomic.Int64
 
@@ -86,6 +88,12 @@ type Info struct {
 	MTU int
 	// Lost is set while no path is known to work.
 	Lost bool
+	// Relay is the relay the path in use goes through, zero if it is direct.
+	Relay identity.NodeID
+	// Tunnelled is set while the path in use goes through a tunnel over TCP.
+	Tunnelled bool
+	// Why says in a few words why the path in use is no better one.
+	Why string
 	// Bound is set from Bind on.
 	Bound bool
 	// Sessions is what SetSessions was told last.
@@ -126,10 +134,15 @@ func (a *Association) Info() Info {
 	i.LastMove = a.s.time(a.movedAt.Load())
 	i.LastGap = time.Duration(a.gap.last.Load())
 	i.LastReceived = a.s.time(a.lastReceived.Load())
+	if why := a.why.Load(); why != nil {
+		i.Why = *why
+	}
 	i.BytesSent, i.BytesReceived = a.bytesSent.Load(), a.bytesReceived.Load()
 	if r := a.route.Load(); r != nil {
 		i.Remote = r.path.Remote
 		i.MTU = r.mtu()
+		i.Relay = a.s.relayOf(r)
+		i.Tunnelled = a.s.tunnelled(r.path.Remote)
 		if r.path.Local.IsValid() {
 			i.Local = netip.AddrPortFrom(r.path.Local, a.s.port)
 		}
@@ -138,9 +151,10 @@ func (a *Association) Info() Info {
 }
 
 // SetLocators replaces the addresses at which the peer may be found, best first.
-// At most 8 are used. Addresses the peer itself told are kept beside them.
+// At most 8 are used, and 3 of path.RelayRemote beside them. Addresses the peer
+// itself told are kept.
 func (a *Association) SetLocators(locators []netip.AddrPort) {
-	locators = a.s.usableLocators(locators)
+	locators = a.s.usableLocators(a.node, locators)
 	a.mu.Lock()
 	a.locators = locators
 	a.mu.Unlock()
@@ -225,6 +239,15 @@ func (a *Association) received(n int, at *arrival) {
 		return
 	}
 	if a.s.table.isProved(a, at.from) {
+		return
+	}
+	a.fromUnknown(n, at)
+}
+
+// fromUnknown has the machine challenge an address from which something came that
+// looks like the peer's.
+func (a *Association) fromUnknown(n int, at *arrival) {
+	if !a.bound.Load() || a.dead.Load() {
 		return
 	}
 	last := a.unknownAt.Load()

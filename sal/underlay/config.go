@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal/relay"
 )
 
 // Config configures a Socket. The zero value is valid: any port, every address
@@ -49,6 +50,20 @@ type Config struct {
 	// differs from the local one. Default: nobody is told.
 	Observed func(peer identity.NodeID, address netip.AddrPort)
 
+	// Relay lets this node forward datagrams between peers to which it was granted
+	// (Association.GrantRelay). Default: nil, nothing is forwarded.
+	Relay *relay.Limits
+
+	// RelayUnknown is called when a peer asked for forwarding to a node that is not
+	// registered here: once a minute for each such pair, and of at most 8 nodes a
+	// minute for each peer. Default: nobody is told.
+	RelayUnknown func(sender identity.NodeID, destination [8]byte)
+
+	// RelaysTold receives the relays at which a peer says it can be reached: at most
+	// path.MaxRelays, nothing but its word. The receiver owns the slice. Default:
+	// nobody is told.
+	RelaysTold func(peer identity.NodeID, relays []identity.NodeID)
+
 	// Dead is called once for an association that has had no path for the whole
 	// of its patience: 15 minutes with sessions open, 60 seconds without. Its
 	// owner closes it. Default: nobody is told.
@@ -89,6 +104,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxAssociations < 0 || c.MaxAssociations > maxAssociations {
 		errs = append(errs, fmt.Errorf("underlay: MaxAssociations %d is outside 0 to %d", c.MaxAssociations, maxAssociations))
+	}
+	if c.Relay != nil {
+		errs = append(errs, c.Relay.Validate())
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,8 @@ import (
 //
 //	path message                          → its machine
 //	fragment                              → joiner, then as below
+//	to be forwarded                       → forwarder, with those behind it
+//	relayed                               → what is in it, as from the made-up remote
 //	QUIC, connection ID not made here     → stranger (Initial, stateless reset, …)
 //	QUIC, long header, ID seen first      → stranger met: it receives where it sends from
 //	QUIC, ID of an association            → the association
@@ -19,18 +21,9 @@ import (
 func (r *receiver) dispatch(b []byte) (data []byte, up *net.UDPAddr, stranger bool) {
 	m := &r.s.metrics
 	joined := false
+	r.mark = r.ecn
 	if !isQUIC(b[0]) {
-		switch b[0] {
-		case typePath:
-			r.pathMessage(b)
-			return nil, nil, false
-		case typeFragment:
-			if b = r.rejoin(b); b == nil {
-				return nil, nil, false
-			}
-			joined = true
-		default: // FEC and relays are not spoken yet
-			m.dropUnknownType.Add(1)
+		if b, joined = r.special(b); b == nil {
 			return nil, nil, false
 		}
 	}
@@ -72,6 +65,42 @@ func (r *receiver) dispatch(b []byte) (data []byte, up *net.UDPAddr, stranger bo
 	return b, up, !isMadeUp(up)
 }
 
+// special takes a datagram that is not QUIC. It returns the QUIC datagram that came
+// out of it, if any, and whether that came in fragments.
+func (r *receiver) special(b []byte) (data []byte, joined bool) {
+	if b[0] == typeFragment {
+		if b = r.rejoin(b); b == nil {
+			return nil, false
+		}
+		joined = true
+	}
+	switch b[0] {
+	case typeForward:
+		r.forward(b, joined)
+		return nil, false
+	case typeRelayed:
+		if b = r.unwrap(b); b == nil {
+			return nil, false
+		}
+		joined = false
+		if b[0] == typeFragment {
+			if b = r.rejoin(b); b == nil {
+				return nil, false
+			}
+			joined = true
+		}
+	}
+	switch {
+	case isQUIC(b[0]):
+		return b, joined
+	case b[0] == typePath && !joined:
+		r.pathMessage(b)
+	default: // FEC is not spoken yet
+		r.s.metrics.dropUnknownType.Add(1)
+	}
+	return nil, false
+}
+
 // find returns the association of a connection ID made here.
 func (r *receiver) find(cid uint64, long bool) *Association {
 	t := r.s.table
@@ -103,8 +132,8 @@ func (s *Socket) newStranger(at *arrival) *Association {
 	return a
 }
 
-// rejoin takes a fragment and returns the whole QUIC datagram, or nil. The ECN
-// bits of the datagram replace those of the fragment.
+// rejoin takes a fragment and returns the whole datagram, or nil. The ECN bits of
+// the datagram replace those of the fragment.
 func (r *receiver) rejoin(b []byte) []byte {
 	m := &r.s.metrics
 	f, err := parseFragment(b)
@@ -113,19 +142,19 @@ func (r *receiver) rejoin(b []byte) []byte {
 		return nil
 	}
 	m.fragmentsReceived.Add(1)
-	ecn := r.ecn
+	ecn := r.mark
 	whole, wholeECN := r.join.add(f, r.from, r.s.table.known(r.from), ecn, r.now)
 	if whole == nil {
 		return nil
 	}
-	if !isQUIC(whole[0]) {
+	if !isQUIC(whole[0]) && (r.unwrapped || whole[0] != typeForward && whole[0] != typeRelayed) {
 		m.dropMalformed.Add(1)
 		return nil
 	}
 	m.joined.Add(1)
-	r.joinedECN = wholeECN
-	if r.joinedECN == 0 {
-		r.joinedECN = ecn
+	r.mark = wholeECN
+	if r.mark == 0 {
+		r.mark = ecn
 	}
 	return whole
 }

@@ -6,10 +6,11 @@ import (
 	"testing"
 
 	"scn.alt/scn/sal/path"
+	"scn.alt/scn/sal/relay"
 )
 
 func FuzzDispatch(f *testing.F) {
-	s, err := Open(Config{})
+	s, err := Open(Config{Relay: &relay.Limits{}})
 	if err != nil {
 		f.Skip(err)
 	}
@@ -27,11 +28,31 @@ func FuzzDispatch(f *testing.F) {
 	f.Add(append([]byte{typePath}, make([]byte, 40)...))
 	f.Add(cutAll(bytes.Repeat([]byte{0x40}, 1400), 1096, 3)[0])
 	f.Add([]byte{typeFEC})
-	f.Add([]byte{typeRelay, 0})
+	f.Add([]byte{typeForward, 0})
+	f.Add([]byte{typeRelayed, 0})
+	// A registered node, which is a relay too.
+	a := s.table.cid(cid)
+	a.bound.Store(true)
+	token, err := a.GrantRelay()
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := a.UseRelay(token); err != nil {
+		f.Fatal(err)
+	}
+	forward := relay.Header{Type: typeForward, Token: token, Node: relay.Prefix{9}}.Append(nil)
+	relayed := relay.Header{Type: typeRelayed, Token: token, Node: relay.Prefix{9}}.Append(nil)
+	f.Add(append(bytes.Clone(forward), shortHeader(cid, 40)...))
+	f.Add(append(bytes.Clone(relayed), shortHeader(cid, 40)...))
+	f.Add(append(bytes.Clone(relayed), typePath, 1, 2))
+	f.Add(append(bytes.Clone(relayed), relayed...))
+	f.Add(append(bytes.Clone(relayed), cutAll(bytes.Repeat([]byte{0x40}, 1400), 1096, 3)[0]...))
+	f.Add(cutAll(append(bytes.Clone(relayed), bytes.Repeat([]byte{0x40}, 1400)...), 1096, 3)[0])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 {
 			return
 		}
+		r.rewrap()
 		r.now++
 		data, up, stranger := r.dispatch(bytes.Clone(b))
 		if (up == nil) != (len(data) == 0) {

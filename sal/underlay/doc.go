@@ -46,10 +46,29 @@
 //	0x01  path message   see sal/path
 //	0x02  fragment       see fragment
 //	0x03  reserved: forward error correction
-//	0x04  reserved: relayed datagrams
+//	0x04  datagram to be forwarded by a relay   see sal/relay
+//	0x05  datagram forwarded by a relay
 //
 // Fragments carry what a path does not carry whole: QUIC's packet size is fixed,
 // the path's is not.
+//
+// # Relays
+//
+// A peer that cannot be reached directly is reached at path.RelayRemote(relay, peer),
+// an address as good as any for sal/path and QUIC. What is sent there is wrapped and
+// travels on the path that the association with the relay uses at that moment, cut
+// where that is narrow; so it follows the relay's and this node's moves. What a relay
+// forwarded is unwrapped and looked at again, as if it had come from that address:
+//
+//	A ── 0x04 ── association A–relay ──► relay ── 0x05 ── association relay–B ──► B
+//
+// The relay (Config.Relay) takes 0x04 only from the proved addresses of a peer that
+// it granted forwarding, and a node 0x05 only from those of a relay it uses. A batch
+// of segments is forwarded as one, in the buffer it came in. Nobody waits: what does
+// not fit into the socket is dropped.
+//
+// Relayed datagrams are life of the association that carries them, but none is owed
+// an answer: they make the machine ask at most once a second.
 //
 // # Errors
 //
@@ -60,5 +79,6 @@
 // # What it does not do
 //
 // It does not authenticate peers (the QUIC handshake above does), choose paths
-// (sal/path does), resolve locators, or speak through relays. It needs Linux.
+// (sal/path does), resolve locators, choose relays or register with them. It needs
+// Linux.
 package underlay

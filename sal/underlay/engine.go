@@ -26,6 +26,8 @@ type engineState struct {
 	due                int64 // on the socket's clock; 0: none
 	heapAt             int   // index in the heap + 1; 0: not in it
 	toldSent, toldRecv int64
+	toldRelayed        int64
+	legChanged         bool  // those who use this relay are to be told
 	polled             bool  // in engine.moving
 	buriedUntil        int64 // not 0: closed
 	deadTold           bool
@@ -101,6 +103,9 @@ func (e *engine) handle(ev event) {
 		e.step(a, path.UnknownAddress{Route: ev.route, Size: ev.size})
 	case eventFailed:
 		e.step(a, path.SendFailed{Route: ev.route})
+	case eventForward:
+		e.forwardHeld(ev)
+		e.s.buffers.Put(ev.data)
 	case eventTooBig:
 		for _, a := range e.machines() {
 			if r := a.route.Load(); r != nil && r.path == ev.route {
@@ -171,7 +176,7 @@ func (e *engine) tellTraffic() {
 			a.polled = false
 			continue
 		}
-		latest := max(a.toldSent, a.toldRecv)
+		latest := max(a.toldSent, a.toldRecv, a.toldRelayed)
 		if now-latest < int64(path.NoteInterval) {
 			kept = append(kept, a)
 			continue
@@ -181,7 +186,7 @@ func (e *engine) tellTraffic() {
 			continue
 		}
 		a.moving.Store(false)
-		if a.lastSent.Load() != a.toldSent || a.lastReceived.Load() != a.toldRecv {
+		if a.lastSent.Load() != a.toldSent || a.lastReceived.Load() != a.toldRecv || a.lastRelayed.Load() != a.toldRelayed {
 			if a.moving.CompareAndSwap(false, true) {
 				kept = append(kept, a)
 				continue
@@ -197,7 +202,8 @@ func (e *engine) tellTraffic() {
 
 // tell tells one machine of its traffic and reports whether there was news.
 func (e *engine) tell(a *Association) bool {
-	sent, recv := a.lastSent.Load(), a.lastReceived.Load()
+	sent, recv := max(a.lastSent.Load(), a.toldSent), a.lastReceived.Load()
+	sent = max(sent, a.relayedToTell(e.s.now(), recv))
 	if sent == a.toldSent && recv == a.toldRecv {
 		return false
 	}

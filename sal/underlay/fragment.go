@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/netip"
 	"time"
+
+	"scn.alt/scn/sal/relay"
 )
 
 // First bytes of datagrams that are not QUIC (both top bits zero).
@@ -12,10 +14,11 @@ const (
 	typePath     = 0x01 // path.Type
 	typeFragment = 0x02
 	typeFEC      = 0x03 // reserved: forward error correction
-	typeRelay    = 0x04 // reserved: relayed datagrams
+	typeForward  = relay.TypeForward
+	typeRelayed  = relay.TypeRelayed
 )
 
-// A fragment carries one piece of a QUIC datagram larger than the path takes:
+// A fragment carries one piece of a datagram larger than the path takes:
 //
 //	 0      1               2       4          8
 //	┌──────┬───────────────┬───────┬──────────┬───────────────┐
@@ -26,8 +29,8 @@ const (
 // same size, ⌈total/count⌉ bytes, the last one padded: so that one UDP_SEGMENT
 // send carries the pieces of a whole batch, and UDP_GRO coalesces them again.
 // A fragment of another length is refused. Nothing in it is authenticated: the
-// joined datagram is QUIC, which authenticates itself, and is never another
-// fragment or a path message.
+// joined datagram is QUIC, which authenticates itself, or a relay's, and is never
+// another fragment or a path message.
 const (
 	fragmentHeader = 8
 	maxPieces      = 4    // 1452 bytes over a path of 576

@@ -14,6 +14,7 @@ const (
 	eventFailed                   // a send failed
 	eventTooBig                   // EMSGSIZE
 	eventTraffic                  // traffic began to move
+	eventForward                  // a datagram to be forwarded came from an address not proved
 )
 
 // event comes from the data path; it is dropped when the engine is behind.
@@ -22,6 +23,7 @@ type event struct {
 	a     *Association
 	route path.Route
 	size  int
+	ecn   byte
 	data  *pathBuffer
 }
 

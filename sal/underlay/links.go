@@ -340,7 +340,7 @@ func (w *watcher) usableAddr(a netlink.Addr) bool {
 	switch {
 	case !ok, ip.IsUnspecified(), ip.IsMulticast(), ip.Is6() && !w.v6:
 		return false
-	case bytes.HasPrefix(a.IP, madeUpPrefix[:]):
+	case bytes.HasPrefix(a.IP, madeUpPrefix[:]), path.IsRelayed(netip.AddrPortFrom(ip, 1)):
 		return false
 	case ip.IsLoopback():
 		return w.loopback

@@ -1,6 +1,10 @@
 package underlay
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"scn.alt/scn/sal/relay"
+)
 
 // Metrics are the counters of a Socket since Open.
 type Metrics struct {
@@ -24,6 +28,14 @@ type Metrics struct {
 	Resolves, Dead, Resumes uint64
 	// UnknownAddress counts QUIC packets of peers from addresses not proved.
 	UnknownAddress uint64
+
+	// RelayedSent and RelayedReceived count datagrams sent and received through
+	// relays; DroppedRelayStranger and DroppedRelaySpoofed those that came with a
+	// token of no relay of ours, or not from its address.
+	RelayedSent, RelayedReceived              uint64
+	DroppedRelayStranger, DroppedRelaySpoofed uint64
+	// Relay are the counters of this node as a relay, zero if it is none.
+	Relay relay.Metrics
 
 	// SendErrors counts errors of the network that were kept from quic-go,
 	// SendWaits how often the socket's buffer was full, TooBig datagrams above an
@@ -55,12 +67,14 @@ type counters struct {
 	dropUnknownPeer, dropUnknownCID           atomic.Uint64
 	dropOversized, dropTooBig, dropEvents     atomic.Uint64
 	refreshes, watchErrors, nudges            atomic.Uint64
+	relayedSent, relayedReceived              atomic.Uint64
+	dropRelayStranger, dropRelaySpoofed       atomic.Uint64
 }
 
 // Metrics returns a snapshot of the counters.
 func (s *Socket) Metrics() Metrics {
 	c := &s.metrics
-	return Metrics{
+	m := Metrics{
 		Associations: s.table.len(),
 		Reads:        c.reads.Load(), Received: c.received.Load(), Sent: c.sent.Load(),
 		PathReceived: c.pathReceived.Load(), PathSent: c.pathSent.Load(),
@@ -76,5 +90,11 @@ func (s *Socket) Metrics() Metrics {
 		DroppedOversized: c.dropOversized.Load(), DroppedTooBig: c.dropTooBig.Load(),
 		DroppedEvents: c.dropEvents.Load(),
 		Refreshes:     c.refreshes.Load(), WatchErrors: c.watchErrors.Load(), Nudges: c.nudges.Load(),
+		RelayedSent: c.relayedSent.Load(), RelayedReceived: c.relayedReceived.Load(),
+		DroppedRelayStranger: c.dropRelayStranger.Load(), DroppedRelaySpoofed: c.dropRelaySpoofed.Load(),
 	}
+	if s.forwarder != nil {
+		m.Relay = s.forwarder.table.Metrics()
+	}
+	return m
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -284,8 +285,21 @@ func TestUsableLocators(t *testing.T) {
 	for i := range 20 {
 		in = append(in, netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1))
 	}
-	got := s.usableLocators(in)
-	if len(got) != maxSpray || got[0].String() != "192.0.2.1:1" || got[1].String() != "192.0.2.2:1" {
+	node := identity.NodeID{1, 2, 3}
+	// One through a relay does not compete with the others, if it is to this node.
+	in = append(in, path.RelayRemote(identity.NodeID{8}, identity.NodeID{7}), path.RelayRemote(identity.NodeID{9}, node))
+	got := s.usableLocators(node, in)
+	if len(got) != maxSpray+1 || got[0].String() != "192.0.2.1:1" || got[1].String() != "192.0.2.2:1" ||
+		got[maxSpray] != path.RelayRemote(identity.NodeID{9}, node) {
 		t.Errorf("got %v", got)
+	}
+	// Loopback only where a tunnel begins.
+	end := loopback(7)
+	s.SetTunnels([]netip.AddrPort{end})
+	if got := s.usableLocators(node, []netip.AddrPort{loopback(8), end}); !slices.Equal(got, []netip.AddrPort{end}) {
+		t.Errorf("got %v", got)
+	}
+	if !s.tunnelled(end) || s.tunnelled(in[6]) {
+		t.Error("tunnels are not told from the rest")
 	}
 }

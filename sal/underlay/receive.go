@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"scn.alt/scn/sal/path"
+	"scn.alt/scn/sal/relay"
 )
 
 const (
@@ -48,9 +49,14 @@ type receiver struct {
 	rest []byte
 	arrival
 
-	join      *joiner
-	joinedECN byte // of the datagram dispatch just joined
-	cache     [256]cidCache
+	join  *joiner
+	mark  byte // ECN bits of the datagram last dispatched
+	cache [256]cidCache
+
+	relayed   unwrapCache
+	sender    senderCache
+	unwrapped bool       // arrival is that of a datagram a relay forwarded,
+	outer     path.Route // and this where it really came from
 }
 
 // arrival is what the datagrams of one read of the kernel have in common.
@@ -124,15 +130,11 @@ func (s *Socket) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 			}
 			continue
 		}
-		fragment := b[0] == typeFragment
 		b, up, stranger := r.dispatch(b)
 		if up == nil {
 			continue
 		}
-		ecn := r.ecn
-		if fragment {
-			ecn = r.joinedECN
-		}
+		ecn := r.mark
 		m := &ms[filled]
 		if len(m.Buffers) == 0 || len(b) > len(m.Buffers[0]) {
 			s.metrics.dropOversized.Add(1)
@@ -200,6 +202,7 @@ func (r *receiver) fill() error {
 // next returns the next datagram of what was read, nil when none is left. It is
 // valid until fill.
 func (r *receiver) next() []byte {
+	r.rewrap()
 	for len(r.rest) == 0 {
 		if r.at >= r.got {
 			return nil
@@ -224,9 +227,10 @@ func (r *receiver) open(i int) {
 	}
 	anc := parseAncillary(r.oobs[i][:h.hdr.Controllen])
 	r.from = r.address(i)
-	if !r.from.IsValid() || r.from.Port() == 0 {
-		return
+	if !r.from.IsValid() || r.from.Port() == 0 || path.IsRelayed(r.from) {
+		return // or it would pass for a relayed one
 	}
+	r.relayed.header, r.sender.from = [relay.HeaderSize]byte{}, nil
 	r.link = path.Link{Local: anc.local, Interface: anc.ifindex}
 	r.ecn = anc.ecn
 	r.segment = anc.segment

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"scn.alt/scn/sal/path"
+	"scn.alt/scn/sal/relay"
 )
 
 // Sizes of IP packets. Data is sent whole up to what a path is known to carry.
@@ -35,8 +36,12 @@ type route struct {
 	v4     bool
 	name   unix.RawSockaddrInet6 // or, on an IPv4 socket, a RawSockaddrInet4
 	length uint32                // of name
-	pin    []byte
-	up     *net.UDPAddr // the remote as a stranger's address
+
+	relayed bool // through the relay whose ID begins so, to peer
+	relay   relayHead
+	peer    relay.Prefix
+	pin     []byte
+	up      *net.UDPAddr // the remote as a stranger's address
 
 	limit atomic.Int32 // largest UDP payload that goes whole
 	noGSO atomic.Bool  // the device cannot segment (EIO)
@@ -47,6 +52,13 @@ func (s *Socket) newRoute(p path.Route, mtu int) *route {
 	p.Local = p.Local.Unmap().WithZone("")
 	p.Remote = netip.AddrPortFrom(p.Remote.Addr().Unmap(), p.Remote.Port())
 	r := &route{path: p, v4: p.Remote.Addr().Is4(), up: strangerAddr(p.Remote)}
+	if path.IsRelayed(p.Remote) {
+		r.path.Link = path.Link{}
+		r.relayed = true
+		r.relay, r.peer = path.RelayPrefix(p.Remote)
+		r.limit.Store(int32(r.payload(unknownMTU))) // each leg cuts for itself
+		return r
+	}
 	if p.Local.IsValid() && p.Local.Is4() != r.v4 {
 		p.Local = netip.Addr{}
 	}

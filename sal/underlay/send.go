@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"scn.alt/scn/sal/relay"
 )
 
 const (
@@ -24,6 +26,8 @@ type outgoing struct {
 	hdr     unix.Msghdr
 	iov     [3 * maxSegments]unix.Iovec
 	headers [maxSegments][fragmentHeader]byte
+	wrapper [relay.HeaderSize]byte
+	nowait  bool // drop rather than wait for room in the socket's buffer
 	oob     [maxSendOOB]byte
 	errno   unix.Errno
 	control func(fd uintptr)      // o.try, made once
@@ -57,7 +61,8 @@ func (o *outgoing) gather(n int, b []byte) int {
 
 // send sends the bytes gathered in iov[from:to] on a route, as one datagram or,
 // with segment > 0, as many of that size. It waits while the socket's buffer is
-// full: that is the back-pressure QUIC's sender expects. EBADF means closed.
+// full, which is the back-pressure QUIC's sender expects, unless o says not to.
+// EBADF means closed.
 func (s *Socket) send(o *outgoing, r *route, from, to, segment int, ecn byte) unix.Errno {
 	if !r.v4 && !s.v6 {
 		return unix.EAFNOSUPPORT
@@ -81,7 +86,7 @@ func (s *Socket) send(o *outgoing, r *route, from, to, segment int, ecn byte) un
 	// Control does not take the descriptor's write lock, Write does: flows meet
 	// there only when the socket's buffer is full.
 	err := s.raw.Control(o.control)
-	if err == nil && o.errno == unix.EAGAIN {
+	if err == nil && o.errno == unix.EAGAIN && !o.nowait {
 		s.metrics.sendWaits.Add(1)
 		err = s.raw.Write(o.write)
 	}
@@ -99,8 +104,25 @@ func (s *Socket) send(o *outgoing, r *route, from, to, segment int, ecn byte) un
 // checksum offload to UDP_SEGMENT: the route then sends one by one, and quic-go
 // keeps its batches for the next route.
 func (s *Socket) transmit(r *route, b []byte, segment int, ecn byte) unix.Errno {
+	if r.relayed {
+		return s.transmitRelayed(r, b, segment, ecn)
+	}
 	o := s.pool.Get().(*outgoing)
 	defer s.pool.Put(o)
+	return s.transmitWith(o, r, b, segment, ecn)
+}
+
+// transmitNow is transmit on a direct route for what is not worth waiting for: it
+// returns EAGAIN when the socket's buffer is full.
+func (s *Socket) transmitNow(r *route, b []byte, segment int, ecn byte) unix.Errno {
+	o := s.pool.Get().(*outgoing)
+	defer s.pool.Put(o)
+	o.nowait = true
+	defer func() { o.nowait = false }()
+	return s.transmitWith(o, r, b, segment, ecn)
+}
+
+func (s *Socket) transmitWith(o *outgoing, r *route, b []byte, segment int, ecn byte) unix.Errno {
 	if segment >= len(b) {
 		segment = 0
 	}
@@ -215,8 +237,12 @@ func (s *Socket) sendPieces(o *outgoing, r *route, b []byte, n, count int, ecn b
 	return s.send(o, r, 0, iov, size+fragmentHeader, ecn)
 }
 
-// sendOnce sends one datagram as it is, or not at all.
+// sendOnce sends one datagram as it is, or not at all. Through a relay the legs cut
+// it where they must.
 func (s *Socket) sendOnce(r *route, b []byte) unix.Errno {
+	if r.relayed {
+		return s.transmitRelayed(r, b, 0, 0)
+	}
 	o := s.pool.Get().(*outgoing)
 	defer s.pool.Put(o)
 	return s.send(o, r, 0, o.gather(0, b), 0, 0)

@@ -19,6 +19,7 @@ import (
 
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/sal/path"
+	"scn.alt/scn/sal/relay"
 )
 
 // Errors of Socket and Association.
@@ -55,6 +56,13 @@ type Socket struct {
 	table    *table
 	receiver *receiver // owned by the reading goroutine
 	watch    *watcher
+	// forwarder is nil unless this node is a relay.
+	forwarder *forwarder
+
+	ways    relayWays
+	homes   atomic.Pointer[[]identity.NodeID]
+	tunnels atomic.Pointer[[]netip.AddrPort]
+	wrapped sync.Pool // of *wrapBuffer
 
 	pool       sync.Pool // of *outgoing
 	buffers    sync.Pool // of *pathBuffer
@@ -94,7 +102,13 @@ func Open(cfg Config) (*Socket, error) {
 		events:  make(chan event, eventQueue),
 		stopped: make(chan struct{}),
 	}
+	if cfg.Relay != nil {
+		if s.forwarder, err = newForwarder(s, *cfg.Relay); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
 	s.pool.New = newOutgoing
+	s.wrapped.New = func() any { return new(wrapBuffer) }
 	s.buffers.New = func() any { return new(pathBuffer) }
 	s.narrow.seed = maphash.MakeSeed()
 	s.inbox.wake = make(chan struct{}, 1)
@@ -216,32 +230,87 @@ func (s *Socket) announce() {
 	}
 }
 
-// usableLocators returns the first addresses of a list that packets can go to.
-func (s *Socket) usableLocators(locators []netip.AddrPort) []netip.AddrPort {
+// usableLocators returns the first addresses of a list at which packets can reach a
+// node, relayed ones beside direct ones.
+func (s *Socket) usableLocators(node identity.NodeID, locators []netip.AddrPort) []netip.AddrPort {
 	var out []netip.AddrPort
+	direct, relayed := 0, 0
 	for _, l := range locators {
 		l = netip.AddrPortFrom(l.Addr().Unmap().WithZone(""), l.Port())
-		ip := l.Addr()
-		if len(out) == maxSpray {
-			break
+		count, limit := &direct, maxSpray
+		if path.IsRelayed(l) {
+			count, limit = &relayed, path.MaxRelays
 		}
-		if !ip.IsValid() || l.Port() == 0 || ip.IsUnspecified() || ip.IsMulticast() || ip.Is6() && !s.v6 ||
-			ip.IsLoopback() && !s.cfg.AllowLoopback || isMadeUp(strangerAddr(l)) || slices.Contains(out, l) {
+		if *count == limit || !s.usableLocator(node, l) || slices.Contains(out, l) {
 			continue
 		}
+		*count++
 		out = append(out, l)
 	}
 	return out
 }
 
+func (s *Socket) usableLocator(node identity.NodeID, l netip.AddrPort) bool {
+	ip := l.Addr()
+	switch {
+	case !ip.IsValid(), l.Port() == 0, ip.IsUnspecified(), ip.IsMulticast(), isMadeUp(strangerAddr(l)):
+		return false
+	case path.IsRelayed(l):
+		_, peer := path.RelayPrefix(l)
+		return peer == relay.Prefix(node[:8])
+	case ip.Is6() && !s.v6:
+		return false
+	}
+	return s.allowed(l)
+}
+
+// allowed reports whether packets may go to an address: to loopback only where a
+// tunnel ends, or for tests. A peer has no business with what listens there.
+func (s *Socket) allowed(remote netip.AddrPort) bool {
+	return !remote.Addr().IsLoopback() || s.cfg.AllowLoopback || s.isTunnel(remote)
+}
+
+// SetTunnels gives the whole list of local addresses at which a tunnel through TCP
+// to some node begins. Only these loopback addresses are taken as locators, and a
+// path over one is marked.
+func (s *Socket) SetTunnels(ends []netip.AddrPort) {
+	ends = slices.Clone(ends)
+	s.tunnels.Store(&ends)
+}
+
+func (s *Socket) isTunnel(a netip.AddrPort) bool {
+	p := s.tunnels.Load()
+	return p != nil && slices.Contains(*p, a)
+}
+
+// tunnelled reports whether what is sent to an address goes through a tunnel; at the
+// far end of one the peer's packets come from loopback.
+func (s *Socket) tunnelled(remote netip.AddrPort) bool {
+	return remote.Addr().IsLoopback() && (!s.cfg.AllowLoopback || s.isTunnel(remote))
+}
+
+// relayOf returns the relay of a route, as far as its ID is known here.
+func (s *Socket) relayOf(r *route) (relay identity.NodeID) {
+	if !r.relayed {
+		return identity.NodeID{}
+	}
+	if way := s.ways.by(r.relay); way != nil {
+		return way.a.node
+	}
+	copy(relay[:], r.relay[:])
+	return relay
+}
+
 // Dial makes the association of a connection about to be dialled to its Addr.
-// The locators are tried in order with a stagger, at most 8; more may come by
-// SetLocators. It sends nothing itself.
+// The locators are tried in order with a stagger, at most 8; path.RelayRemote of
+// relays at which this node is registered may be among them, of which the first is
+// tried at once, beside the first of the others. More may come by SetLocators. It
+// sends nothing itself.
 func (s *Socket) Dial(node identity.NodeID, locators []netip.AddrPort) (*Association, error) {
 	if s.closed.Load() {
 		return nil, ErrClosed
 	}
-	a := &Association{s: s, node: node, client: true, locators: s.usableLocators(locators)}
+	a := &Association{s: s, node: node, client: true, locators: s.usableLocators(node, locators)}
 	a.spray.replace(s, a.locators)
 	if s.table.enter(a, s.cfg.MaxAssociations) == 0 {
 		return nil, ErrCapacity
@@ -305,6 +374,7 @@ func (a *Association) Bind(secret []byte, initiator bool) error {
 		First:     r.path,
 		Links:     a.s.links.Load().links,
 		Locators:  a.s.Locators(),
+		Relays:    a.s.homeRelays(),
 		Remotes:   remotes,
 	}
 	if _, err := rand.Read(cfg.Seed[:]); err != nil {
@@ -324,6 +394,8 @@ func (a *Association) Close() error {
 	if !a.dead.CompareAndSwap(false, true) {
 		return nil
 	}
+	a.RevokeRelay()
+	a.s.ways.remove(a)
 	a.s.table.generation.Add(1)
 	a.s.call(func(e *engine) { e.bury(a) })
 	return nil

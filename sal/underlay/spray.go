@@ -10,8 +10,8 @@ import (
 )
 
 // spray sends the datagrams of a handshake to several addresses of a peer until
-// one answers, in the manner of Happy Eyeballs (RFC 8305): the best at once, one
-// more each stagger. QUIC sees one address and takes the first answer for the
+// one answers, in the manner of Happy Eyeballs (RFC 8305): the best at once, and
+// beside it the best relay, one more each stagger. QUIC sees one address and takes the first answer for the
 // peer's; that the others may be somebody else's is found out by the handshake.
 //
 // When no address answers, the datagrams are sent cut as well, in case the path
@@ -22,13 +22,14 @@ type spray struct {
 	routes []*route         // one per locator
 	cut    []*route         // the same, with a cautious limit
 	others []*route         // the same, from each local address
-	active int              // of routes
+	active int              // of routes: the first ones
 	step   int              // staggers since the first datagram; 0: none sent yet
 	ended  bool
 }
 
 const (
-	maxSpray   = 8
+	maxSpray   = 8 // direct addresses
+	maxSprayed = maxSpray + path.MaxRelays
 	stagger    = 50 * time.Millisecond // RFC 8305 allows no less than 10 ms
 	cutAfter   = 3                     // staggers after the last address without an answer
 	otherAfter = 8
@@ -43,16 +44,44 @@ func (p *spray) replace(s *Socket, locators []netip.AddrPort) {
 	}
 	// Addresses already tried stay tried: an answer may be on its way.
 	for _, l := range locators {
-		if len(p.routes) >= maxSpray ||
+		if len(p.routes) >= maxSprayed ||
 			slices.ContainsFunc(p.routes, func(r *route) bool { return r.path.Remote == l }) {
 			continue
 		}
 		p.tried = append(p.tried, l)
-		p.routes = append(p.routes, s.newRoute(path.Route{Remote: l}, unknownMTU))
+		at := len(p.routes)
+		if path.IsRelayed(l) && !slices.ContainsFunc(p.routes, isRelayed) {
+			at = p.active // the first relay comes next, or second
+			if at == 0 {
+				at = min(1, len(p.routes))
+			}
+		} else if len(p.routes) == 1 && p.active == 0 && isRelayed(p.routes[0]) {
+			at = 0
+		}
+		p.routes = slices.Insert(p.routes, at, s.newRoute(path.Route{Remote: l}, unknownMTU))
 		cut := s.newRoute(path.Route{Remote: l}, unknownMTU)
-		cut.limit.Store(min(cut.limit.Load(), cut.cautious()))
-		p.cut = append(p.cut, cut)
+		if !cut.relayed {
+			cut.limit.Store(min(cut.limit.Load(), cut.cautious()))
+		}
+		p.cut = slices.Insert(p.cut, at, cut)
 	}
+}
+
+func isRelayed(r *route) bool { return r.relayed }
+
+// routeTo returns the route to an address datagrams have been sent to, or nil.
+func (p *spray) routeTo(remote netip.AddrPort) *route {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return nil
+	}
+	for _, r := range p.routes[:p.active] {
+		if r.path.Remote == remote {
+			return r
+		}
+	}
+	return nil
 }
 
 // targets returns the routes a datagram goes to now, and whether it is the first.
@@ -64,7 +93,10 @@ func (p *spray) targets() (whole, cut []*route, first bool) {
 	}
 	if p.active == 0 {
 		p.active = min(1, len(p.routes))
-		first = p.active == 1
+		if len(p.routes) > 1 && p.routes[0].relayed != p.routes[1].relayed {
+			p.active = 2 // the best, and beside it the best relay
+		}
+		first = p.active > 0
 	}
 	whole = slices.Clone(p.routes[:p.active])
 	if p.step >= p.active+cutAfter {
@@ -92,7 +124,7 @@ func (p *spray) advance(s *Socket) (to []*route, more bool) {
 	case p.step == p.active+otherAfter:
 		for _, link := range s.links.Load().links {
 			for _, r := range p.routes {
-				if link.Local.Is4() != r.v4 || link.Local.IsLoopback() != r.path.Remote.Addr().IsLoopback() {
+				if r.relayed || link.Local.Is4() != r.v4 || link.Local.IsLoopback() != r.path.Remote.Addr().IsLoopback() {
 					continue
 				}
 				other := s.newRoute(path.Route{Link: link, Remote: r.path.Remote}, unknownMTU)
@@ -183,6 +215,27 @@ func (a *Association) answeredBy(at *arrival, joined bool) bool {
 	}
 	a.s.table.prove(a, at.from)
 	return true
+}
+
+// sprayAgain sends what was sent so far to an address once more: the way there works
+// only now.
+func (e *engine) sprayAgain(a *Association, remote netip.AddrPort) {
+	if a.machine != nil || a.buriedUntil != 0 || a.route.Load() != nil {
+		return
+	}
+	r := a.spray.routeTo(remote)
+	if r == nil {
+		return
+	}
+	n := a.ring.copyTo(&e.scratch)
+	for i := range e.scratch[:n] {
+		slot := &e.scratch[i]
+		e.s.metrics.sprayed.Add(1)
+		if errno := e.s.transmit(r, slot.data[:slot.size], 0, slot.ecn); errno != 0 {
+			e.s.swallowed(errno)
+			return
+		}
+	}
 }
 
 // sprayNow takes the next stagger of a handshake at once.

@@ -15,7 +15,7 @@ import (
 // as packet info and comes back with the answer, so that nothing is kept here.
 func (s *Socket) writeStranger(b []byte, anc ancillary, addr *net.UDPAddr) {
 	remote, ok := realAddr(addr)
-	if !ok || remote.Addr().Is6() && !s.v6 {
+	if !ok || remote.Addr().Is6() && !s.v6 && !path.IsRelayed(remote) {
 		s.metrics.dropUnknownPeer.Add(1)
 		return
 	}
