@@ -211,6 +211,7 @@ func (d *daemon) openMetrics(ctx context.Context, group *errgroup.Group) error {
 		"sal":     func() any { return d.node.Sessions().Metrics() },
 		"routing": func() any { return d.node.Router().Metrics() },
 		"naming":  func() any { return d.node.Names().Metrics() },
+		"records": func() any { return d.node.Records().Metrics() },
 	}
 	if d.edge != nil {
 		layers["tun"] = func() any { return d.edge.Metrics() }

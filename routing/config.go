@@ -42,6 +42,10 @@ type Config struct {
 	// bootstrap nodes moved, who has a session with one still knows where it is.
 	// Default none.
 	Neighbours func() []record.Candidate
+	// Delegate looks records up and publishes them for this node where the DHT
+	// cannot: when there is no DHT peer, or none answered for a second. Its methods
+	// may be called concurrently. Default none.
+	Delegate Delegate
 	// NetworkChanged is told of a newer network file found in the DHT, after the
 	// Router adopted it, for its owner to keep. Calls do not overlap. Default none.
 	NetworkChanged func(network.File)

@@ -24,6 +24,7 @@ const maxFlights = 128
 // user, the newest one for the next.
 type flight struct {
 	started time.Time
+	others  bool        // made for another node
 	asking  atomic.Bool // peers in touch are being asked once more
 
 	mu        sync.Mutex // guards below
@@ -105,6 +106,12 @@ const maxFlightsOfKey = 4
 // fly joins a lookup of key that began at the time given or later, or starts one.
 // With the zero time any that is running will do.
 func (r *Router) fly(key string, since time.Time) (*flight, error) {
+	return r.flyFor(key, since, false)
+}
+
+// flyFor is fly. With others set, a lookup that is started does not use the
+// delegate.
+func (r *Router) flyFor(key string, since time.Time, others bool) (*flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	running := r.flights[key]
@@ -126,7 +133,7 @@ func (r *Router) fly(key string, since time.Time) (*flight, error) {
 		r.counters.lookupsRefused.Add(1)
 		return nil, ErrBusy
 	}
-	f := &flight{started: time.Now(), listeners: map[chan<- struct{}]bool{}}
+	f := &flight{started: time.Now(), others: others, listeners: map[chan<- struct{}]bool{}}
 	r.flights[key] = append(running, f)
 	r.flying++
 	r.counters.lookups.Add(1)
@@ -161,7 +168,12 @@ func (r *Router) search(ctx context.Context, key string, f *flight) error {
 	if r.dht.RoutingTable().Size() < replicas {
 		asked.Go(func() { r.ask(counted, key, f, r.nearby(key)) })
 	}
-	r.awaitPeers(ctx)
+	delegated, dhtAnswered := context.WithCancel(ctx)
+	defer dhtAnswered()
+	if r.cfg.Delegate != nil && !f.others {
+		asked.Go(func() { r.askDelegate(delegated, key, f, &answers) })
+	}
+	r.awaitPeers(ctx, &answers)
 	values, err := r.dht.SearchValue(counted, key)
 	if err == nil {
 		for value := range values {
@@ -169,6 +181,9 @@ func (r *Router) search(ctx context.Context, key string, f *flight) error {
 				f.add()
 			}
 		}
+	}
+	if answers.answers.Load() > 0 {
+		dhtAnswered()
 	}
 	asked.Wait()
 	news, _, _ := f.state()
@@ -208,17 +223,17 @@ func (r *Router) ask(ctx context.Context, key string, f *flight, peers []peer.ID
 }
 
 // joinPatience is how long a lookup waits for the first peer after the start, or
-// after all were lost.
+// after all were lost, if nobody else answers.
 const joinPatience = 2 * time.Second
 
 // awaitPeers waits for the first peer while one may still be found. The only node
 // of a network does not wait.
-func (r *Router) awaitPeers(ctx context.Context) {
+func (r *Router) awaitPeers(ctx context.Context, t *tally) {
 	if r.dht.RoutingTable().Size() > 0 || len(r.acquaintances()) == 0 {
 		return
 	}
 	for end := time.Now().Add(joinPatience); time.Now().Before(end); {
-		if !sleep(ctx, 20*time.Millisecond) || r.dht.RoutingTable().Size() > 0 {
+		if !sleep(ctx, 20*time.Millisecond) || r.dht.RoutingTable().Size() > 0 || t.answers.Load() > 0 {
 			return
 		}
 	}

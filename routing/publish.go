@@ -23,6 +23,11 @@ const replicas = 20
 // they are found; a node that does not answer costs one request's time. It fails
 // with ErrNoPeers or ErrNotStored.
 func (r *Router) put(ctx context.Context, key string, value []byte) (Receipt, error) {
+	return r.putAt(ctx, key, value, r.cfg.Delegate != nil)
+}
+
+// putAt is put; with delegated set, a node that finds nobody has the delegate do it.
+func (r *Router) putAt(ctx context.Context, key string, value []byte, delegated bool) (Receipt, error) {
 	if err := r.validator.Validate(key, value); err != nil {
 		return Receipt{}, err
 	}
@@ -57,6 +62,24 @@ func (r *Router) put(ctx context.Context, key string, value []byte) (Receipt, er
 			})
 		}
 	}
+	ask := func() {
+		tried, stored := r.putByDelegate(ctx, key, value)
+		mu.Lock()
+		defer mu.Unlock()
+		if tried {
+			receipt.Tried++
+		}
+		if stored {
+			receipt.Stored++
+			if r.dht.RoutingTable().Size() == 0 {
+				cancel() // the others are out of reach
+			}
+		}
+	}
+	if delegated && r.dht.RoutingTable().Size() == 0 {
+		delegated = false
+		wg.Go(ask)
+	}
 	send(r.holders(key))
 	if len(asked) > 1 {
 		// What was found before an error is as good as the rest.
@@ -66,6 +89,9 @@ func (r *Router) put(ctx context.Context, key string, value []byte) (Receipt, er
 		send(closest)
 	}
 	wg.Wait()
+	if delegated && receipt.Stored == 0 {
+		ask()
+	}
 	switch {
 	case receipt.Tried == 0:
 		return receipt, ErrNoPeers

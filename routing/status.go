@@ -64,6 +64,10 @@ type Metrics struct {
 	Moves           uint64 // changes of own addresses
 	ServicesMerged  uint64 // records joined after they were written apart
 	NetworksAdopted uint64 // newer network files taken over
+	// Lookups and records given to the delegate, and values it found.
+	DelegatedLookups, DelegatedFound, DelegatedPuts uint64
+	// Lookups and records done for other nodes.
+	ServedLookups, ServedPuts uint64
 }
 
 // counters are Metrics' own, counted where things happen.
@@ -73,6 +77,9 @@ type counters struct {
 	puts, putAcks, putFailures            atomic.Uint64
 	rejoins, moves                        atomic.Uint64
 	servicesMerged, networksAdopted       atomic.Uint64
+	delegatedLookups, delegatedFound      atomic.Uint64
+	delegatedPuts                         atomic.Uint64
+	servedLookups, servedPuts             atomic.Uint64
 }
 
 // Status tells how the Router is doing.
@@ -106,6 +113,8 @@ func (r *Router) Metrics() Metrics {
 		Refused: r.validator.refusals(), RecordsEvicted: evicted, RecordsExpired: expired,
 		DialsRefused: r.gater.refused.Load(), Rejoins: c.rejoins.Load(), Moves: c.moves.Load(),
 		ServicesMerged: c.servicesMerged.Load(), NetworksAdopted: c.networksAdopted.Load(),
+		DelegatedLookups: c.delegatedLookups.Load(), DelegatedFound: c.delegatedFound.Load(),
+		DelegatedPuts: c.delegatedPuts.Load(), ServedLookups: c.servedLookups.Load(), ServedPuts: c.servedPuts.Load(),
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"scn.alt/scn/naming"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing"
+	"scn.alt/scn/routing/delegate"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/network"
 	"scn.alt/scn/routing/record"
@@ -39,6 +40,7 @@ type Node struct {
 	log     *slog.Logger
 	sal     *sal.Node
 	router  *routing.Router
+	records *delegate.Server
 	names   *naming.Names
 	ledger  *cashier.Ledger // nil unless this node is the authority
 	client  *cashier.Client // nil on the authority
@@ -111,10 +113,13 @@ func (n *Node) open() error {
 	n.router, err = routing.Open(routing.Config{
 		Key: n.key, Network: n.Network(), Listen: n.cfg.Listen, Mobile: n.cfg.Mobile, Region: n.cfg.Region,
 		StateDir: n.dir.StateDir(), Exclude: n.cfg.ExcludeAddress, AllowLoopback: n.cfg.AllowLoopback,
-		NetworkChanged: n.adopt, Neighbours: n.neighbours, Clock: n.Now, Logger: n.log.With("layer", "routing"),
+		NetworkChanged: n.adopt, Neighbours: n.neighbours, Delegate: recordDelegate{n}, Clock: n.Now, Logger: n.log.With("layer", "routing"),
 	})
 	if err != nil {
 		return fmt.Errorf("routing: %w", explainBind(err, n.cfg.Listen))
+	}
+	if err := n.openRecords(); err != nil {
+		return err
 	}
 	if n.names, err = naming.OpenNames(registry{n}, n.namesConfig()); err != nil {
 		return err
@@ -152,6 +157,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.router.Run(ctx) })
 	group.Go(func() error { return n.maintain(ctx) })
+	group.Go(func() error { return n.serveRecords(ctx) })
 	if n.ledger != nil {
 		group.Go(func() error { return n.serveLedger(ctx) })
 	}
