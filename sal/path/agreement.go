@@ -27,8 +27,9 @@ const (
 // agreement is what both ends hold of the path in use. See the package comment.
 type agreement struct {
 	// current is the pair in use; it may have left the list of pairs when its link
-	// went away.
+	// went away. movedAt is since when it is in use.
 	current    *pair
+	movedAt    time.Time
 	generation uint32
 	// second is the pair for copies of what is sent over current; nil if none.
 	second *pair
@@ -45,6 +46,9 @@ type agreement struct {
 	rebound time.Time
 	// optimistic is set while the path in use was taken without a new proof.
 	optimistic bool
+	// spare is a path that could take over at once; nil if none.
+	spare    *pair
+	upgrades upgrades
 	// fastMove is when the last move for speed was; hold how long none may follow.
 	fastMove time.Time
 	hold     time.Duration
@@ -114,7 +118,7 @@ func (m *Machine) follow() {
 		}
 		return
 	}
-	m.move(p, c.generation, true)
+	m.move(p, c.generation, true, false)
 	c.settled = true
 	if m.now.Sub(p.validated) > freshNow {
 		m.suspect(false)
@@ -124,15 +128,15 @@ func (m *Machine) follow() {
 // choose leaves the path in use for p by our own decision.
 func (m *Machine) choose(p *pair, resend bool) {
 	if m.claim.route == p.route && m.claim.generation > m.generation {
-		m.move(p, m.claim.generation, resend)
+		m.move(p, m.claim.generation, resend, true)
 		m.claim.settled = true
 		return
 	}
-	m.move(p, max(m.generation, m.claim.generation)+1, resend)
+	m.move(p, max(m.generation, m.claim.generation)+1, resend, true)
 }
 
-// move makes p the path in use.
-func (m *Machine) move(p *pair, generation uint32, resend bool) {
+// move makes p the path in use, by our own decision or following the peer.
+func (m *Machine) move(p *pair, generation uint32, resend, ours bool) {
 	if generation < m.generation { // 2^32 moves
 		generation = m.generation
 	}
@@ -147,6 +151,10 @@ func (m *Machine) move(p *pair, generation uint32, resend bool) {
 		}
 		m.current = p
 		m.second = nil
+		m.movedAt = m.now
+		if !m.lostAt.IsZero() || !ours {
+			m.replaced(from, p)
+		}
 		m.emit(Moved{From: from.route, To: p.route, Gap: gap})
 		from.due = time.Time{}
 		if m.find(from.route) == from && m.cfg.Initiator {
@@ -166,10 +174,25 @@ func (m *Machine) move(p *pair, generation uint32, resend bool) {
 	p.restart(m.now) // tells the peer
 }
 
-// faster leaves the path in use for p, just measured, if that is clearly better.
-// Only the initiator does, and not often, so that nothing flaps.
-func (m *Machine) faster(p *pair) {
-	if !m.cfg.Initiator || m.mode != steady || p == m.current || !m.agreed() {
+// better leaves the path in use for p, just measured, if that is cheaper, or as
+// cheap and clearly faster. Only the initiator does, and for speed not often, so
+// that nothing flaps.
+func (m *Machine) better(p *pair) {
+	if !m.cfg.Initiator || m.mode != steady || p == m.current {
+		return
+	}
+	if !m.agreed() {
+		if m.cheaper(p, m.current) {
+			// Ask again once the peer is likely to have followed.
+			p.due = m.now.Add(min(max(m.now.Sub(m.movedAt)/4, measureInterval), m.keepAlive))
+		}
+		return
+	}
+	if m.cheaper(p, m.current) {
+		m.upgrade(p)
+		return
+	}
+	if m.cheaper(m.current, p) {
 		return
 	}
 	a, b := &p.rtt, &m.current.rtt
@@ -198,16 +221,19 @@ func (m *Machine) faster(p *pair) {
 	m.choose(p, false)
 }
 
-// standby returns the best other pair proved since, nil if there is none.
-func (m *Machine) standby(since time.Time) *pair {
+// standby returns the best other pair proved since, nil if there is none: the
+// cheapest, of these the fastest. With elsewhere it must not share the link of the
+// path in use.
+func (m *Machine) standby(since time.Time, elsewhere bool) *pair {
 	var best *pair
 	for _, p := range m.pairs {
 		if p == m.current || p.validated.IsZero() || p.validated.Before(since) ||
 			m.now.Sub(p.failed) < time.Second && p.failed.After(p.validated) ||
-			p.address == nil || !p.address.isProved(m.now) {
+			p.address == nil || !p.address.isProved(m.now) ||
+			elsewhere && p.way == m.current.way && p.route.Link == m.current.route.Link {
 			continue
 		}
-		if best == nil || p.rtt.least < best.rtt.least {
+		if best == nil || m.cheaper(p, best) || !m.cheaper(best, p) && p.rtt.least < best.rtt.least {
 			best = p
 		}
 	}

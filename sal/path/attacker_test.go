@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"scn.alt/scn/routing/identity"
 )
 
 // simAttacker sees everything that is sent, and can send anything from any
@@ -29,34 +31,51 @@ func victim(n int) netip.AddrPort {
 }
 
 // tap sees a message leave, and perhaps overtakes it with a copy from elsewhere.
-func (e *simAttacker) tap(from *simHost, l *simLink, remote netip.AddrPort, datagram []byte) {
-	if !e.active || from.peer().linkAt(remote) == nil {
+func (e *simAttacker) tap(from *simHost, source, remote netip.AddrPort, datagram []byte) {
+	if !e.active || !IsRelayed(remote) && from.peer().linkAt(remote) == nil {
 		return
 	}
 	s := e.sim
-	c := simCapture{from: from, remote: remote, source: l.external, datagram: datagram}
+	c := simCapture{from: from, remote: remote, source: source, datagram: datagram}
 	if len(e.seen) < 64 {
 		e.seen = append(e.seen, c)
 	} else {
 		e.seen[s.rng.IntN(len(e.seen))] = c
 	}
 	if s.chance(0.1) {
-		e.inject(from.peer(), remote, victim(s.rng.IntN(4)), datagram, false)
+		e.inject(from.peer(), remote, e.feigned(remote), datagram, false)
 	}
 }
 
 // inject delivers a datagram to a host as if it came from source. It is genuine if
 // it is what the peer sent, from where it sent it: only late, or twice.
 func (e *simAttacker) inject(to *simHost, remote, source netip.AddrPort, datagram []byte, genuine bool) {
+	if IsRelayed(remote) {
+		e.sim.after(0, func() { to.receive(Route{Remote: source}, datagram, genuine) })
+		return
+	}
 	at := to.linkAt(remote)
 	if at == nil {
 		return
 	}
 	e.sim.after(0, func() {
-		if slices.Contains(to.links, at) {
+		if slices.Contains(to.links, at) && at.admits(remote, source) {
 			to.receive(Route{Link: at.link, Remote: source}, datagram, genuine)
 		}
 	})
+}
+
+// feigned is an address to feign as the source of what is sent to remote: a relay can
+// name anybody.
+func (e *simAttacker) feigned(remote netip.AddrPort) netip.AddrPort {
+	n := e.sim.rng.IntN(4)
+	if !IsRelayed(remote) {
+		return victim(n)
+	}
+	relay, _ := RelayPrefix(remote)
+	var id identity.NodeID
+	copy(id[:], relay[:])
+	return RelayRemote(id, identity.NodeID{byte(n)})
 }
 
 // strike does one hostile thing.
@@ -75,7 +94,7 @@ func (e *simAttacker) strike() {
 		return
 	}
 	c := e.seen[s.rng.IntN(len(e.seen))]
-	source := victim(s.rng.IntN(4))
+	source := e.feigned(c.remote)
 	if s.chance(0.3) {
 		source = c.source
 	}

@@ -3,6 +3,7 @@ package path
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"scn.alt/scn/routing/identity"
 )
@@ -232,6 +233,7 @@ func (m *Machine) onRelaysAdvertised(list []identity.NodeID) {
 func (m *Machine) onAdvertised(list []netip.AddrPort) {
 	if m.setLocators(list) && m.mode != searching {
 		m.current.restart(m.now)
+		m.punch()
 	}
 }
 
@@ -250,6 +252,9 @@ func (m *Machine) onTold(l *locators) {
 		return
 	}
 	before := m.told
+	if m.toldSeq != 0 && !slices.Equal(before, normalLocators(l.addresses())) {
+		m.upgrades.notBefore = time.Time{} // it is elsewhere now
+	}
 	m.toldSeq = l.sequence
 	m.told = normalLocators(l.addresses())
 	if !slices.Equal(l.relays(), m.toldRelays) {
@@ -257,6 +262,11 @@ func (m *Machine) onTold(l *locators) {
 		m.emit(RelaysTold{Relays: slices.Clone(m.toldRelays)})
 	}
 	m.probeAdded(m.rebuild(nil))
+	if slices.Equal(before, m.told) {
+		m.probeUnproved() // a round
+	} else {
+		m.punch()
+	}
 	remote := m.current.route.Remote
 	if slices.Contains(before, remote) && !slices.Contains(m.told, remote) {
 		// The peer no longer has the address we send to.
@@ -280,6 +290,8 @@ func (m *Machine) onLinksChanged(links []Link, costs []uint8) {
 		delete(m.observed, l)
 	}
 	added := m.rebuild(gone)
+	m.keepAlive = m.cfg.KeepAlive // other NATs
+	m.upgrades.notBefore = time.Time{}
 	if m.find(m.current.route) == nil {
 		m.current.asking = outstanding{}
 		m.lose(true)
@@ -290,6 +302,12 @@ func (m *Machine) onLinksChanged(links []Link, costs []uint8) {
 		return
 	}
 	m.probeAdded(added)
+	m.punch()
+	for _, p := range m.pairs {
+		if p != m.current && !p.validated.IsZero() && m.cheaper(p, m.current) {
+			p.restart(m.now) // its link may have become cheaper
+		}
+	}
 }
 
 func (m *Machine) probeAdded(added []*pair) {

@@ -7,6 +7,8 @@ const (
 	burstInterval = 250 * time.Millisecond
 	// silenceLeast is how long data must go unanswered at least.
 	silenceLeast = 250 * time.Millisecond
+	// silenceSpare is the same while another path could take over.
+	silenceSpare = 100 * time.Millisecond
 	// checkLeast is how long a checked path has at least to answer, checkUnknown
 	// how long when its round trip is not known.
 	checkLeast   = 60 * time.Millisecond
@@ -35,6 +37,10 @@ const (
 type liveness struct {
 	mode     mode
 	sessions bool
+
+	// keepAlive is how often what is quiet is challenged.
+	keepAlive time.Duration
+	punching  punching
 
 	// lastSent and lastReceived are of QUIC datagrams, awaiting is when the first
 	// went that nothing has come after; zero if none.
@@ -69,7 +75,7 @@ func (m *Machine) validated(p *pair) {
 		if m.mode == searching || m.mode == checking && m.optimistic {
 			m.choose(p, true)
 		} else {
-			m.faster(p)
+			m.better(p)
 		}
 	}
 	if p == m.current {
@@ -87,6 +93,7 @@ func (m *Machine) validated(p *pair) {
 // restored notes that the path in use answered.
 func (m *Machine) restored() {
 	was := m.mode
+	m.vindicated()
 	m.mode = steady
 	m.awaiting = time.Time{}
 	m.optimistic = false
@@ -128,9 +135,9 @@ func (m *Machine) checkTime() time.Duration {
 	return checkUnknown
 }
 
-// lose gives the path in use up. With standbys it is replaced at once by a path
-// that worked a short while ago, otherwise only by one that answered since the
-// doubt began.
+// lose gives the path in use up. It is replaced at once by a path that answered
+// since the doubt began, or that worked a short while ago: with standbys any, since
+// the path in use is gone, otherwise one over another link, since it fell silent.
 func (m *Machine) lose(standbys bool) {
 	if m.mode == steady {
 		m.suspected = m.now
@@ -139,11 +146,20 @@ func (m *Machine) lose(standbys bool) {
 		m.lostAt = m.now
 		m.metrics.Searches++
 	}
-	since := m.suspected
-	if standbys && m.mode != searching {
-		since = m.now.Add(-standbyFreshness)
+	recently := m.now.Add(-standbyFreshness)
+	var standby *pair
+	switch {
+	case m.mode == searching:
+		standby = m.standby(m.suspected, false)
+	case standbys:
+		standby = m.standby(recently, false)
+	default:
+		standby = m.standby(m.suspected, false)
+		if standby == nil && !m.optimistic {
+			standby = m.standby(recently, true) // once: then it may be the network
+		}
+		m.lapsed(m.current)
 	}
-	standby := m.standby(since)
 	m.mode = searching
 	m.resolveWait = min(max(2*m.current.rtt.least, resolveLeast), resolveFirst)
 	m.resolveAt = m.now.Add(m.resolveWait)
@@ -199,7 +215,15 @@ func (m *Machine) onTraffic(sent, received time.Time) {
 	}
 }
 
-func (m *Machine) silence() time.Duration { return max(3*m.current.rtt.smooth, silenceLeast) }
+// silence is how long nothing may come before the path in use is doubted. It is
+// less while another stands by: a wrong guess costs little then. The peer
+// acknowledges within 25 ms.
+func (m *Machine) silence() time.Duration {
+	if m.spare != nil {
+		return max(2*m.current.rtt.smooth+25*time.Millisecond, silenceSpare)
+	}
+	return max(3*m.current.rtt.smooth, silenceLeast)
+}
 
 func (m *Machine) onSessionsOpen(open bool) {
 	if open == m.sessions {
@@ -209,7 +233,7 @@ func (m *Machine) onSessionsOpen(open bool) {
 	if !open || m.mode != steady {
 		return
 	}
-	if m.now.Sub(m.current.validated) >= m.cfg.KeepAlive {
+	if m.now.Sub(m.current.validated) >= m.keepAlive {
 		m.current.restart(m.now)
 	}
 	for _, p := range m.pairs {
@@ -255,7 +279,7 @@ func (m *Machine) keepAliveAt() time.Time {
 	if !m.sessions || m.mode != steady {
 		return time.Time{}
 	}
-	return later(m.current.challenged, m.current.validated).Add(m.cfg.KeepAlive)
+	return later(m.current.challenged, m.current.validated).Add(m.keepAlive)
 }
 
 // ignoredAt is when challenges on the path in use, sent for whatever reason, have
@@ -286,6 +310,9 @@ func (m *Machine) runTimers() {
 			m.current.mtu.check(m.now)
 		}
 		m.suspect(false)
+		if m.spare != nil {
+			m.spare.restart(m.now) // it is ready when the answer does not come
+		}
 	}
 	if due(m.ignoredAt()) {
 		m.suspect(false)
@@ -320,7 +347,7 @@ func (m *Machine) Deadline() time.Time {
 	case dead:
 		return t
 	case steady:
-		t = earliest(m.keepAliveAt(), m.ignoredAt())
+		t = earliest(earliest(m.keepAliveAt(), m.ignoredAt()), m.punchAt())
 		if !m.awaiting.IsZero() {
 			t = earliest(t, m.awaiting.Add(m.silence()))
 		}

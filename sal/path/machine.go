@@ -120,6 +120,9 @@ func New(cfg Config) (*Machine, error) {
 	m.setRelays(cfg.Relays)
 	cfg.Secret, cfg.Links, cfg.Costs, cfg.Locators, cfg.Relays, cfg.Remotes, cfg.First = nil, nil, nil, nil, nil, nil, first
 	m.cfg = cfg
+	m.keepAlive = cfg.KeepAlive
+	m.movedAt = m.now
+	m.punching = punching{at: m.now.Add(punchFirst), wait: punchFirst}
 	m.rebuild(nil)
 	m.current = m.find(first)
 	m.prove(m.current)
@@ -203,6 +206,7 @@ func (m *Machine) run() {
 		return
 	}
 	m.follow()
+	m.runPunching()
 	// The path in use first, so that the address budget serves it first.
 	m.runPair(m.current)
 	for _, p := range m.pairs {
@@ -211,13 +215,18 @@ func (m *Machine) run() {
 		}
 	}
 	m.runMTU()
-	m.reviseSecond()
+	m.reviseSpares()
 }
 
 func (m *Machine) runPair(p *pair) {
-	if !p.due.IsZero() && !p.due.After(m.now) && m.find(p.route) == p {
-		m.challenge(p)
+	if p.due.IsZero() || p.due.After(m.now) || m.find(p.route) != p {
+		return
 	}
+	if m.spared(p) {
+		p.due = time.Time{}
+		return
+	}
+	m.challenge(p)
 }
 
 // challenge sends a challenge on p and plans the next.
@@ -267,7 +276,7 @@ func (m *Machine) transmit(p *pair, msg *message) bool {
 		return false
 	}
 	if msg.contains(kindChallenge) {
-		p.remember(m.now, msg.challenge.nonce)
+		p.remember(m.now, msg.challenge.nonce, m.quietOn(p))
 	}
 	m.counter++
 	m.metrics.Sent++

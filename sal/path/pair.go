@@ -1,6 +1,9 @@
 package path
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // pair is one route and what is known of it.
 type pair struct {
@@ -23,6 +26,10 @@ type pair struct {
 	challenged, validated time.Time
 	// asked is when the first challenge went that no echo came after.
 	asked time.Time
+	// quiet is how long nothing had passed when asked began; observed is how the peer
+	// saw us last.
+	quiet    time.Duration
+	observed netip.AddrPort
 	// failed is when the socket last refused to send here.
 	failed time.Time
 	// heard is when something authentic last came by it.
@@ -36,13 +43,14 @@ func (m *Machine) newPair(r Route, a *address) *pair {
 	return &pair{route: r, address: a, way: m.wayOf(r.Remote), peerCost: CostNone}
 }
 
-// remember notes a challenge as sent.
-func (p *pair) remember(now time.Time, nonce uint64) {
+// remember notes a challenge as sent, and for how long nothing had passed before.
+func (p *pair) remember(now time.Time, nonce uint64, quiet time.Duration) {
 	p.asking.add(now, nonce)
-	p.challenged = now
 	if p.asked.IsZero() {
 		p.asked = now
+		p.quiet = quiet
 	}
+	p.challenged = now
 	p.attempts++
 }
 

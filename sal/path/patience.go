@@ -35,6 +35,10 @@ func (m *Machine) patience(p *pair) time.Duration {
 			limit = min(max(m.now.Sub(m.lostAt)/8, urgentCap), searchCap)
 		} else if rtt := p.rtt.smooth; rtt != 0 {
 			base = max(base, rtt+rtt/4)
+			if m.mode == checking && m.spare != nil {
+				// One lost packet must not decide.
+				base = max(retryLeast, rtt/4)
+			}
 		}
 		if p == m.current && m.mode == steady {
 			limit = max(time.Second, 2*base)
@@ -44,17 +48,20 @@ func (m *Machine) patience(p *pair) time.Duration {
 	if p == m.current {
 		return 0 // the keep-alive timer sees to it
 	}
+	if m.spared(p) {
+		return 0
+	}
 	switch {
 	case n == 0 && p.rtt.samples < fasterSamples:
 		return measureInterval
 	case n == 0 && m.sessions:
-		return m.cfg.KeepAlive
+		return m.keepAlive
 	case n == 0:
 		return 0
 	case n < idleTries:
-		return backOff(measureInterval, 2*n, m.cfg.KeepAlive)
+		return backOff(measureInterval, 2*n, m.keepAlive)
 	case m.sessions:
-		return min(max(backOff(m.cfg.KeepAlive, n-idleTries+1, retryMost), m.cfg.KeepAlive), retryMost)
+		return min(max(backOff(m.keepAlive, n-idleTries+1, retryMost), m.keepAlive), retryMost)
 	default:
 		return 0
 	}

@@ -66,10 +66,7 @@ func (m *Machine) onEcho(p *pair, e echo) {
 		return
 	}
 	p.rtt.add(m.now, m.now.Sub(sent))
-	if p.way == wayDirect && usableRemote(e.observed) && !IsRelayed(e.observed) && m.observed[p.route.Link] != e.observed {
-		m.observed[p.route.Link] = e.observed
-		m.emit(Observed{Link: p.route.Link, Address: e.observed})
-	}
+	m.seenAs(p, e.observed)
 	m.validated(p)
 }
 

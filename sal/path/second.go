@@ -15,11 +15,13 @@ func (m *Machine) use(resend bool) Use {
 	return u
 }
 
-// reviseSecond tells the shell when another path became the one for copies.
-func (m *Machine) reviseSecond() {
+// reviseSpares finds what could take over at once, and tells the shell when another
+// path became the one for copies.
+func (m *Machine) reviseSpares() {
 	if m.mode != steady {
-		return // nothing is sent twice for the sake of speed while a path is looked for
+		return // while a path is looked for, both stay as they were
 	}
+	m.spare = m.standby(m.now.Add(-standbyFreshness), true)
 	if best := m.bestSecond(); best != m.second {
 		m.second = best
 		m.emit(m.use(false))

@@ -22,7 +22,11 @@ var (
 // disturb does one random thing to the hosts or the network.
 func (s *simulator) disturb() {
 	h := s.hosts[s.rng.IntN(2)]
-	switch s.rng.IntN(13) {
+	kinds := 13
+	if s.relays[0] != nil {
+		kinds = 17
+	}
+	switch s.rng.IntN(kinds) {
 	case 0, 1: // a move
 		s.shift(h)
 	case 2: // both at once
@@ -58,7 +62,7 @@ func (s *simulator) disturb() {
 		s.after(length, func() { s.net.blackout = false })
 	case 7: // a NAT forgets
 		for _, l := range h.links {
-			if l.external.Addr() != l.link.Local {
+			if l.nat != nil || l.external.Addr() != l.link.Local {
 				h.rebind(l)
 			}
 		}
@@ -83,6 +87,23 @@ func (s *simulator) disturb() {
 				h.announce()
 			}
 		})
+	case 13, 14: // a relay dies, or all do
+		length := s.between(time.Second, 20*time.Second)
+		s.failRelay(s.relays[s.rng.IntN(2)], length)
+		if s.chance(0.3) {
+			for _, r := range s.relays {
+				s.failRelay(r, length)
+			}
+		}
+	case 15: // a relay drops half
+		r := s.relays[s.rng.IntN(2)]
+		r.loss = 0.5
+		s.after(s.between(time.Second, 20*time.Second), func() { r.loss = 0 })
+	case 16: // the owner changes her mind
+		if len(h.links) > 0 && s.net.costs {
+			h.links[s.rng.IntN(len(h.links))].cost = []uint8{CostPrefer, CostNone, CostMetered, CostBackup}[s.rng.IntN(4)]
+			h.announce()
+		}
 	}
 }
 
@@ -111,7 +132,7 @@ func (s *simulator) shift(h *simHost) {
 
 // simulate runs one seed and returns what went wrong.
 func simulate(seed uint64, without guards, trace func(string, ...any)) error {
-	s := newSimulator(seed, without)
+	s := newWorld(seed, without, seed%2 == 1)
 	if trace != nil {
 		s.trace, s.traceMessages = trace, *messagesFlag
 	}
@@ -121,6 +142,7 @@ func simulate(seed uint64, without guards, trace func(string, ...any)) error {
 	if s.chance(0.3) {
 		s.net.loss, s.net.duplicate, s.net.reorder = 0, 0, 0
 	}
+	s.net.costs = s.relays[0] != nil && s.chance(0.4)
 	s.evil.active = s.chance(0.8)
 	s.evil.rage()
 	for _, h := range s.hosts {
@@ -151,7 +173,10 @@ func simulate(seed uint64, without guards, trace func(string, ...any)) error {
 			h.announce()
 		}
 	}
-	if err := s.converges(45 * time.Second); err != nil {
+	if err := s.converges(45*time.Second, func() (bool, string) { return s.mirrored(false) }); err != nil {
+		return err
+	}
+	if err := s.convergesToBest(); err != nil {
 		return err
 	}
 	// Silence from the attacker and a good network: now it must also stay so.
@@ -184,8 +209,34 @@ func hasV4(h *simHost) bool {
 	return false
 }
 
-// converges waits for both ends to use one working path for a second on end.
-func (s *simulator) converges(within time.Duration) error {
+// convergesToBest waits until both ends use a direct path of the least cost if theory
+// allows any. Attempts come in rounds ever further apart, and a path that failed in
+// the storm is held back, so this may take until the longest wait is over.
+func (s *simulator) convergesToBest() error {
+	if s.relays[0] == nil {
+		return nil
+	}
+	return s.converges(punchMost+trustMost, func() (bool, string) {
+		if ok, why := s.mirrored(false); !ok {
+			return false, why
+		}
+		want, ok := s.cheapest()
+		if !ok {
+			return true, ""
+		}
+		a, b := s.hosts[0], s.hosts[1]
+		if IsRelayed(a.used.Route.Remote) {
+			return false, fmt.Sprintf("relayed although a direct path is possible: %s", a.m.Info().Why)
+		}
+		if got := int(a.linkOf(a.used.Route.Link).cost) + int(b.linkOf(b.used.Route.Link).cost); got != want {
+			return false, fmt.Sprintf("%v costs %d, and a path of %d is possible", a.used.Route, got, want)
+		}
+		return true, ""
+	})
+}
+
+// converges waits for ok to hold for a second on end.
+func (s *simulator) converges(within time.Duration, holds func() (bool, string)) error {
 	deadline := s.now.Add(within)
 	good := 0
 	why := ""
@@ -195,7 +246,7 @@ func (s *simulator) converges(within time.Duration) error {
 			return s.fault
 		}
 		ok := false
-		if ok, why = s.mirrored(false); !ok {
+		if ok, why = holds(); !ok {
 			good = 0
 			continue
 		}

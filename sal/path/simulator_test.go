@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"scn.alt/scn/routing/identity"
 )
 
 // simulator runs two machines, a network and an attacker in virtual time, in one
@@ -21,9 +23,11 @@ type simulator struct {
 	order int
 	hosts [2]*simHost
 	net   simNetwork
-	evil  simAttacker
-	fault error
-	trace func(format string, args ...any)
+	// relays are nil in worlds without any; only with them links have NATs and costs.
+	relays [2]*simRelay
+	evil   simAttacker
+	fault  error
+	trace  func(format string, args ...any)
 
 	traceMessages bool
 }
@@ -34,6 +38,7 @@ type simNetwork struct {
 	blackout                 bool
 	recordsDown              bool // nothing is resolved
 	recordsTrue              bool // records know even what NATs did
+	costs                    bool // links have costs
 }
 
 // simLink is one access link of a host; external is what its address looks like
@@ -44,16 +49,25 @@ type simLink struct {
 	delay    time.Duration
 	mtu      int
 	silent   bool // carries nothing, without anybody being told
+	cost     uint8
+	nat      *simNAT // nil if external is all there is to say
+	// reflexive is how a relay saw it last.
+	reflexive netip.AddrPort
 }
 
 type simHost struct {
-	sim    *simulator
-	name   string
-	m      *Machine
-	links  []*simLink
-	serial int // of addresses
-	record []netip.AddrPort
-	used   Use
+	sim   *simulator
+	name  string
+	id    identity.NodeID
+	m     *Machine
+	homes []int // relays
+	legs  [2]simLeg
+	// peerRelays are the relayed remotes of the peer, as it told.
+	peerRelays []netip.AddrPort
+	links      []*simLink
+	serial     int // of addresses
+	record     []netip.AddrPort
+	used       Use
 	// planned is when the next Tick is in the queue.
 	planned time.Time
 	dead    bool
@@ -109,7 +123,11 @@ func (q *simQueue) Pop() any {
 
 const simPort = 7000
 
-func newSimulator(seed uint64, without guards) *simulator {
+// newSimulator makes a world without relays.
+func newSimulator(seed uint64, without guards) *simulator { return newWorld(seed, without, false) }
+
+// newWorld makes a world; in one with relays the handshake went through one.
+func newWorld(seed uint64, without guards, relays bool) *simulator {
 	s := &simulator{
 		rng:   rand.New(rand.NewPCG(seed, 0x5c4e)),
 		start: time.Unix(1_700_000_000, 0),
@@ -122,7 +140,15 @@ func newSimulator(seed uint64, without guards) *simulator {
 			sim: s, name: name, validated: map[netip.AddrPort]bool{}, ever: map[netip.AddrPort]bool{},
 			accepted: map[uint64]bool{}, contacts: map[netip.AddrPort]*simContact{},
 		}
-		s.hosts[i].addLink(false)
+	}
+	if relays {
+		s.relays[0] = &simRelay{} // so that links get NATs
+	}
+	for _, h := range s.hosts {
+		h.addLink(false)
+	}
+	if relays {
+		s.newRelays()
 	}
 	var secret [SecretSize]byte
 	for i := range secret {
@@ -134,8 +160,12 @@ func newSimulator(seed uint64, without guards) *simulator {
 			cfg.Seed[j] = byte(s.rng.Uint32())
 		}
 		cfg.First = Route{Link: h.links[0].link, Remote: h.peer().links[0].external}
-		cfg.Links = h.linkList()
+		cfg.Links, cfg.Costs = h.linkList()
 		cfg.Locators = h.locators()
+		if relays {
+			cfg.First = Route{Remote: RelayRemote(s.relays[0].id, h.peer().id)}
+			cfg.Relays = h.homeIDs()
+		}
 		h.record = cfg.Locators
 		h.contact(cfg.First.Remote).genuine = true // the handshake
 		m, err := New(cfg)
@@ -148,6 +178,10 @@ func newSimulator(seed uint64, without guards) *simulator {
 		h.act()
 		h.step(SessionsOpen{Open: true})
 		h.scheduleData()
+		if relays {
+			h.observeNow()
+			h.observe()
+		}
 	}
 	return s
 }
@@ -187,7 +221,7 @@ func (s *simulator) transit(from *simHost, l *simLink, remote netip.AddrPort, si
 	if s.net.blackout || l.silent || size > l.mtu || s.chance(s.net.loss) {
 		return
 	}
-	source := l.external
+	source := l.leave(remote)
 	copies := 1
 	if s.chance(s.net.duplicate) {
 		copies = 2
@@ -202,7 +236,7 @@ func (s *simulator) transit(from *simHost, l *simLink, remote netip.AddrPort, si
 			return
 		}
 		s.after(delay+at.delay, func() {
-			if !slices.Contains(to.links, at) || at.external != remote || at.silent || s.net.blackout || size > at.mtu {
+			if !slices.Contains(to.links, at) || !at.admits(remote, source) || at.silent || s.net.blackout || size > at.mtu {
 				return
 			}
 			deliver(to, at, source)
@@ -219,7 +253,7 @@ func (h *simHost) peer() *simHost {
 
 func (h *simHost) linkAt(external netip.AddrPort) *simLink {
 	for _, l := range h.links {
-		if l.external == external {
+		if l.has(external) {
 			return l
 		}
 	}
@@ -235,12 +269,12 @@ func (h *simHost) linkOf(link Link) *simLink {
 	return nil
 }
 
-func (h *simHost) linkList() []Link {
-	var list []Link
+func (h *simHost) linkList() (list []Link, costs []uint8) {
 	for _, l := range h.links {
 		list = append(list, l.link)
+		costs = append(costs, l.cost)
 	}
-	return list
+	return list, costs
 }
 
 // locators are the addresses a host would advertise: those it knows of itself.
@@ -248,6 +282,9 @@ func (h *simHost) locators() []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, l := range h.links {
 		list = append(list, netip.AddrPortFrom(l.link.Local, simPort))
+		if l.reflexive.IsValid() {
+			list = append(list, l.reflexive)
+		}
 	}
 	if h.bogus {
 		list = append(list, victim(7))
@@ -269,7 +306,7 @@ func (h *simHost) addLink(v6 bool) *simLink {
 	}
 	l := &simLink{
 		link: Link{Local: addr, Interface: h.serial}, external: netip.AddrPortFrom(addr, simPort),
-		delay: s.between(100*time.Microsecond, 60*time.Millisecond), mtu: 1500,
+		delay: s.between(100*time.Microsecond, 60*time.Millisecond), mtu: 1500, cost: CostNone,
 	}
 	switch s.rng.IntN(8) {
 	case 0:
@@ -279,8 +316,20 @@ func (h *simHost) addLink(v6 bool) *simLink {
 			l.mtu = 1124
 		}
 	}
-	if !v6 && s.chance(0.2) {
-		h.rebind(l)
+	switch {
+	case s.relays[0] == nil:
+		if !v6 && s.chance(0.2) {
+			h.rebind(l)
+		}
+	default:
+		if !v6 && s.chance(0.8) {
+			timeout := []time.Duration{20 * time.Second, 2 * time.Minute}[s.rng.IntN(2)]
+			l.nat = h.newNAT(l, natKind(s.rng.IntN(3)), timeout)
+			l.external = netip.AddrPort{}
+		}
+		if s.net.costs {
+			l.cost = []uint8{CostPrefer, CostNone, CostMetered, CostBackup}[s.rng.IntN(4)]
+		}
 	}
 	h.links = append(h.links, l)
 	h.ever[l.external] = true
@@ -289,6 +338,10 @@ func (h *simHost) addLink(v6 bool) *simLink {
 
 // rebind puts a link behind a NAT, or gives it another mapping there.
 func (h *simHost) rebind(l *simLink) {
+	if l.nat != nil {
+		l.nat.reset()
+		return
+	}
 	h.serial++
 	a := l.link.Local.As4()
 	a[0] = 77
@@ -301,7 +354,11 @@ func (h *simHost) rebind(l *simLink) {
 func (h *simHost) announce() {
 	locators := h.locators()
 	h.step(Advertised{Locators: locators})
-	h.step(LinksChanged{Links: h.linkList()})
+	links, costs := h.linkList()
+	h.step(LinksChanged{Links: links, Costs: costs})
+	if h.sim.relays[0] != nil {
+		h.observeNow()
+	}
 	h.sim.after(h.sim.between(5*time.Millisecond, 200*time.Millisecond), func() { h.record = h.reachable() })
 }
 
@@ -309,7 +366,13 @@ func (h *simHost) announce() {
 func (h *simHost) reachable() []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, l := range h.links {
-		list = append(list, l.external)
+		external := l.external
+		if l.nat != nil {
+			external = l.reflexive
+		}
+		if external.IsValid() {
+			list = append(list, external)
+		}
 	}
 	return list
 }
@@ -373,9 +436,11 @@ func (h *simHost) act() {
 					if s.net.recordsTrue {
 						record.record = record.reachable()
 					}
-					h.step(RemotesChanged{Remotes: record.record})
+					h.resolved(record.record)
 				})
 			}
+		case RelaysTold:
+			h.toldRelays(a.Relays)
 		case Moved:
 			h.moves++
 			s.trace("%v %s moved %v => %v gap %v", s.now.Sub(s.start), h.name, a.From, a.To, a.Gap)
@@ -419,12 +484,22 @@ func (h *simHost) plan() {
 // send puts a path message on the wire.
 func (h *simHost) send(r Route, datagram []byte) {
 	s := h.sim
+	if relay := h.relayOf(r.Remote); relay != nil {
+		if r.Link != (Link{}) {
+			s.failf("host %s sends over %v", h.name, r)
+		}
+		s.evil.tap(h, RelayRemote(relay.id, h.id), r.Remote, datagram)
+		s.relayTransit(h, relay, func(to *simHost, source netip.AddrPort) {
+			to.receive(Route{Remote: source}, datagram, true)
+		})
+		return
+	}
 	l := h.linkOf(r.Link)
 	if l == nil {
 		s.after(0, func() { h.step(SendFailed{Route: r}) })
 		return
 	}
-	s.evil.tap(h, l, r.Remote, datagram)
+	s.evil.tap(h, l.look(r.Remote), r.Remote, datagram)
 	s.transit(h, l, r.Remote, len(datagram)+r.headerSize(), func(to *simHost, at *simLink, source netip.AddrPort) {
 		to.receive(Route{Link: at.link, Remote: source}, datagram, true)
 	})
@@ -526,7 +601,11 @@ func (h *simHost) sendData() {
 	r := h.used.Route
 	l := h.linkOf(r.Link)
 	h.sent = s.now
-	if l == nil {
+	if relay := h.relayOf(r.Remote); relay != nil {
+		s.relayTransit(h, relay, func(to *simHost, source netip.AddrPort) {
+			to.receiveData(Route{Remote: source})
+		})
+	} else if l == nil {
 		h.step(SendFailed{Route: r})
 	} else {
 		size := min(1400+r.headerSize(), h.used.MTU)
@@ -560,23 +639,41 @@ func (s *simulator) mirrored(data bool) (bool, string) {
 		if info.Route != h.used.Route || info.MTU != h.used.MTU {
 			return false, fmt.Sprintf("%s says %v (MTU %d) and uses %v (MTU %d)", h.name, info.Route, info.MTU, h.used.Route, h.used.MTU)
 		}
+		if relay := h.relayOf(info.Route.Remote); relay != nil {
+			if !h.legUp(relay) || !h.peer().legUp(relay) {
+				return false, fmt.Sprintf("%s uses a relay that does not work: %v", h.name, info.Route)
+			}
+			continue
+		}
 		l := h.linkOf(info.Route.Link)
 		if l == nil || l.silent {
 			return false, fmt.Sprintf("%s uses a link that does not work: %v", h.name, info.Route)
 		}
 		at := h.peer().linkAt(info.Route.Remote)
-		if at == nil || at.silent {
+		if at == nil || at.silent || !at.admits(info.Route.Remote, l.look(info.Route.Remote)) {
 			return false, fmt.Sprintf("%s sends where the peer is not: %v", h.name, info.Route)
 		}
 		if data && info.MTU > min(l.mtu, at.mtu) {
 			return false, fmt.Sprintf("%s uses MTU %d on a path of %d", h.name, info.MTU, min(l.mtu, at.mtu))
 		}
 	}
-	if a.linkOf(a.used.Route.Link).external != b.used.Route.Remote || b.linkOf(b.used.Route.Link).external != a.used.Route.Remote {
+	if a.seenAs() != b.used.Route.Remote || b.seenAs() != a.used.Route.Remote {
 		return false, fmt.Sprintf("a uses %v generation %d, b uses %v generation %d",
 			a.used.Route, a.m.generation, b.used.Route, b.m.generation)
 	}
 	return true, ""
+}
+
+// seenAs is where the data of h seems to come from.
+func (h *simHost) seenAs() netip.AddrPort {
+	r := h.used.Route
+	if relay := h.relayOf(r.Remote); relay != nil {
+		return RelayRemote(relay.id, h.id)
+	}
+	if l := h.linkOf(r.Link); l != nil {
+		return l.look(r.Remote)
+	}
+	return netip.AddrPort{}
 }
 
 // traceMessage logs a message that is sent, opened.

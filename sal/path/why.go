@@ -38,6 +38,8 @@ func (m *Machine) whyNotDirect() string {
 		return "the peer told no address"
 	case !pairs:
 		return "no address of the peer's is of a family we have"
+	case proved && m.now.Before(m.upgrades.notBefore):
+		return "the direct path fails again and again, left alone for a while"
 	case proved:
 		return "a direct address answers, about to change"
 	case trying:

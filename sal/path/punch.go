@@ -1,0 +1,61 @@
+package path
+
+import "time"
+
+const (
+	// punchFirst and punchMost bound the back-off between rounds.
+	punchFirst = 5 * time.Second
+	punchMost  = 5 * time.Minute
+	// punchSpacing is how long after a probe a round sends the next to the same
+	// pair: several reasons for a round often come together, and four packets are
+	// all there are.
+	punchSpacing = 100 * time.Millisecond
+)
+
+// punching opens the NATs between two ends that reach each other only in a
+// roundabout way. Each tells the other its addresses over that way; both then probe
+// every direct pair not proved at the same time, so that each finds the way the
+// other's NAT was opened (RFC 5128 §3.3). A round begins whenever one of them has new
+// addresses, and otherwise when the initiator tells its own anew, ever less often:
+// the higher sequence is what starts the peer's half.
+type punching struct {
+	at   time.Time // of the next round
+	wait time.Duration
+}
+
+// punch begins a round because something is new, and the back-off with it.
+func (m *Machine) punch() {
+	m.punching = punching{at: m.now.Add(punchFirst), wait: punchFirst}
+	m.probeUnproved()
+}
+
+// probeUnproved probes all direct pairs that are not proved.
+func (m *Machine) probeUnproved() {
+	for _, p := range m.pairs {
+		if p == m.current || p.way != wayDirect || !p.validated.IsZero() && m.now.Sub(p.validated) < proofLifetime {
+			continue
+		}
+		p.attempts = 0
+		p.due = later(m.now, p.challenged.Add(punchSpacing))
+	}
+}
+
+// punchAt is when the next round begins without anything being new, zero if never.
+func (m *Machine) punchAt() time.Time {
+	if !m.cfg.Initiator || !m.sessions || m.mode != steady || m.current.way == wayDirect {
+		return time.Time{}
+	}
+	return m.punching.at
+}
+
+// runPunching begins the round that is due.
+func (m *Machine) runPunching() {
+	if at := m.punchAt(); at.IsZero() || at.After(m.now) {
+		return
+	}
+	m.punching.wait = min(2*m.punching.wait, punchMost)
+	m.punching.at = m.now.Add(m.punching.wait)
+	m.ownSeq++
+	m.current.restart(m.now)
+	m.probeUnproved()
+}
