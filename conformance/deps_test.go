@@ -89,6 +89,7 @@ const pure = `
 	routing/identity        net os/exec net/http sync log/slog       values that cross layers
 	routing/record          net os/exec net/http sync log/slog       values that cross layers
 	naming/name             net os/exec net/http sync log/slog       values that cross layers
+	daemon/access           os net os/exec net/http sync log/slog    rules decide by values alone
 	cashier/voucher         net os/exec net/http sync log/slog       values that cross layers
 	proofofservice/evidence net os/exec net/http sync log/slog       values that cross layers
 `

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"scn.alt/scn/cashier"
+	"scn.alt/scn/daemon/access"
 	"scn.alt/scn/daemon/control"
 	"scn.alt/scn/daemon/node"
 	"scn.alt/scn/naming/name"
@@ -27,7 +28,10 @@ const (
 )
 
 // backend answers the control API from a running daemon.
-type backend struct{ d *daemon }
+type backend struct {
+	accessBackend
+	d *daemon
+}
 
 var _ control.Backend = backend{}
 
@@ -205,9 +209,9 @@ func (b backend) Remove(ctx context.Context, q control.NameRequest) error {
 }
 
 // name reads a name with or without zone.
-func (b backend) name(text string) (name.Name, error) {
+func (b accessBackend) name(text string) (name.Name, error) {
 	text = strings.TrimSuffix(text, ".")
-	for _, zone := range []string{"." + b.d.node.Names().Zone(), ".scn.alt"} {
+	for _, zone := range []string{"." + b.zone, ".scn.alt"} {
 		text = strings.TrimSuffix(text, zone)
 	}
 	return name.Parse(text)
@@ -258,14 +262,14 @@ func explain(err error) error {
 	switch {
 	case errors.As(err, &already):
 		return err
-	case is(node.ErrRequest, name.ErrInvalid, identity.ErrChecksum, identity.ErrLength, identity.ErrAlphabet, identity.ErrKind, record.ErrLimit, cashier.ErrMalformed):
+	case is(node.ErrRequest, name.ErrInvalid, access.ErrPolicy, access.ErrRule, access.ErrWho, identity.ErrChecksum, identity.ErrLength, identity.ErrAlphabet, identity.ErrKind, record.ErrLimit, cashier.ErrMalformed):
 		return control.Errorf(control.BadRequest, "%w", err)
 	case is(node.ErrNotFound, node.ErrNotServed, cashier.ErrNotRegistered):
 		return control.Errorf(control.NotFound, "%w", err)
 	case is(syscall.ECONNREFUSED):
 		return control.Errorf(control.Refused, "%w: the service does not listen on this port (\"scn lookup\" shows its ports)", err)
 	case is(syscall.EACCES, fs.ErrPermission):
-		return control.Errorf(control.Refused, "%w: ask whoever serves it to add this node's ID to --allow", err)
+		return control.Errorf(control.Refused, "%w: ask whoever serves it to allow this node's ID (scn access allow NAME ID); there, \"scn access explain\" tells which rule decided", err)
 	case is(node.ErrTaken, node.ErrNotOwned, node.ErrNotFounder, cashier.ErrTaken, cashier.ErrNotOwner, cashier.ErrNotOffered, cashier.ErrNoConsent, cashier.ErrTooManyNames, cashier.ErrExistsElsewhere, syscall.EAGAIN):
 		return control.Errorf(control.Refused, "%w", err)
 	case is(node.ErrUnknownName, cashier.ErrUnavailable, syscall.EHOSTUNREACH, syscall.ENETUNREACH, os.ErrDeadlineExceeded, context.DeadlineExceeded),

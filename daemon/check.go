@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"scn.alt/scn/daemon/node"
 	"scn.alt/scn/naming/name"
@@ -28,8 +29,13 @@ type plan struct {
 // Check reads and validates everything Run would, and touches nothing. All faults
 // are reported together.
 func Check(cfg Config) error {
-	_, err := prepare(cfg)
-	return err
+	p, err := prepare(cfg)
+	if p.dir.Path() == "" {
+		return err
+	}
+	// Groups that are not believed do not keep the daemon from running: they expire.
+	_, groups := p.dir.CheckAccess(time.Now())
+	return errors.Join(err, groups)
 }
 
 func prepare(cfg Config) (plan, error) {
@@ -51,6 +57,8 @@ func prepare(cfg Config) (plan, error) {
 	}
 	p.network, _, err = p.dir.Network()
 	errs = append(errs, err)
+	access, _ := p.dir.CheckAccess(time.Now())
+	errs = append(errs, access)
 	if p.socket, err = p.settings.socket(cfg.Dir); err != nil {
 		errs = append(errs, err)
 	}

@@ -246,7 +246,7 @@ func (d *daemon) openControl(ctx context.Context, group *errgroup.Group) error {
 	if err := shareSocket(path, d.plan.settings.Control.Group); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	group.Go(func() error { return serveHTTP(ctx, l, control.Handler(backend{d})) })
+	group.Go(func() error { return serveHTTP(ctx, l, control.Handler(d.backend())) })
 	return nil
 }
 
@@ -268,7 +268,8 @@ func shareSocket(path, groupName string) error {
 }
 
 // watchReload reads the settings again at each signal, and changes what can change
-// without dropping sessions: petnames, log level.
+// without dropping sessions: petnames, log level, access rules. Sessions that the
+// rules forbid now are ended.
 func (d *daemon) watchReload(ctx context.Context) error {
 	for {
 		select {
@@ -292,6 +293,9 @@ func (d *daemon) reload() error {
 	}
 	level, err := s.Log.level()
 	if err != nil {
+		return err
+	}
+	if err := d.node.Rules().Reload(); err != nil {
 		return err
 	}
 	d.level.Set(level)

@@ -13,6 +13,9 @@ import (
 // clockWarning is the offset from which the operator is told to set the clock.
 const clockWarning = 30 * time.Second
 
+// groupWarning is how long before a group's list expires the operator is told.
+const groupWarning = 14 * 24 * time.Hour
+
 // Status implements control.Backend.
 func (b backend) Status(context.Context) (control.Status, error) {
 	d := b.d
@@ -73,6 +76,13 @@ func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
 	}
 	if s.DHT.Peers == 0 && !s.Network.Authority {
 		out = append(out, "no peer in the DHT: \"scn doctor\" looks for the cause")
+	}
+	for _, g := range d.node.Rules().Groups() {
+		if left := time.Until(time.Unix(g.NotAfter, 0)); g.Fault != nil {
+			out = append(out, fmt.Sprintf("group %s lets nobody in: %v", g.Name, g.Fault))
+		} else if left < groupWarning {
+			out = append(out, fmt.Sprintf("group %s expires in %s: its owner signs it anew with \"scn group add %s\"", g.Name, left.Round(time.Hour), g.Name))
+		}
 	}
 	if len(s.Locators) == 0 {
 		out = append(out, "this host has no address others could dial")

@@ -33,8 +33,9 @@ type link struct {
 	opened    time.Time
 	wg        sync.WaitGroup
 
-	pings       flowQueue // pings and pongs; the lane's
-	established sync.Once // hello received
+	pings       flowQueue     // pings and pongs; the lane's
+	established sync.Once     // hello received
+	greeted     chan struct{} // closed when it was
 
 	mu       sync.Mutex // guards below
 	sessions map[*session]struct{}
@@ -52,6 +53,7 @@ func newLink(n *Node, peer identity.NodeID, initiator bool, conn *quic.Conn, ass
 	l := &link{
 		node: n, peer: peer, initiator: initiator, quic: conn, assoc: assoc, ctx: conn.Context(),
 		opened: now, idle: now, sessions: make(map[*session]struct{}),
+		greeted: make(chan struct{}),
 	}
 	l.lane = newQUICLane(l)
 	return l
@@ -156,6 +158,7 @@ func (l *link) greet(m helloMessage) {
 	l.mu.Lock()
 	l.instance, l.known, l.said = m.Instance, true, m.Extension
 	l.mu.Unlock()
+	close(l.greeted)
 	l.node.clock.observe(l.peer, time.Unix(0, m.Time), l.node.cfg.Clock(), l.quic.ConnectionStats().SmoothedRTT)
 	l.node.endStale(l.peer, time.Now())
 }

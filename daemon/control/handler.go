@@ -18,6 +18,7 @@ const upgradeProtocol = "scn-session"
 
 // Backend answers the calls: the daemon.
 type Backend interface {
+	AccessBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
 	Ping(ctx context.Context, name string) (Ping, error)
@@ -71,6 +72,7 @@ func Handler(b Backend) http.Handler {
 		}))
 	}
 	mux.HandleFunc("POST /v1/dial", func(w http.ResponseWriter, r *http.Request) { dial(b, w, r) })
+	handleAccess(mux, b)
 	return mux
 }
 

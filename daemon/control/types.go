@@ -94,12 +94,13 @@ type Path struct {
 
 // Service is one service this node provides.
 type Service struct {
-	Name     string             `json:"name"`
-	ID       identity.ServiceID `json:"service_id"`
-	Targets  []string           `json:"targets"`
-	Allow    []string           `json:"allow"`
-	Priority uint16             `json:"priority"`
-	Weight   uint16             `json:"weight"`
+	Name    string             `json:"name"`
+	ID      identity.ServiceID `json:"service_id"`
+	Targets []string           `json:"targets"`
+	// Allow is whom the rules allow, or ask about, on some port.
+	Allow    []string `json:"allow"`
+	Priority uint16   `json:"priority"`
+	Weight   uint16   `json:"weight"`
 	// Owned says that this node holds the service's key, not just a grant.
 	Owned         bool `json:"owned"`
 	ProxyProtocol bool `json:"proxy_protocol,omitempty"`
@@ -113,7 +114,8 @@ type ServeRequest struct {
 	Name string `json:"name"`
 	// Targets are [PORT=]tcp://HOST:PORT, udp://HOST:PORT or PORT=unix:///PATH.
 	Targets []string `json:"targets"`
-	// Allow lists node IDs, or "all".
+	// Allow lists whom the service's rules shall allow on every port: "all", node IDs,
+	// account:ID or group:NAME. Empty: the rules stay as they are.
 	Allow         []string `json:"allow"`
 	Priority      *uint16  `json:"priority,omitempty"`
 	Weight        *uint16  `json:"weight,omitempty"`

@@ -211,3 +211,15 @@ func (d Directory) serviceKeys() []string {
 	}
 	return names
 }
+
+// retireGroup removes a group's list and puts its key aside.
+func (d Directory) retireGroup(name string) error {
+	if err := os.Remove(d.join(groupList(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	key := d.join(groupKey(name))
+	if err := os.Rename(key, key+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"scn.alt/scn/cashier"
+	"scn.alt/scn/daemon/access"
 	"scn.alt/scn/naming"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing"
@@ -46,6 +47,9 @@ type Node struct {
 	client  *cashier.Client // nil on the authority
 	books   ledgerAPI       // whichever of the two there is
 	wallet  *cashier.Wallet
+	rules   *Rulebook
+
+	accounts accountTable // which accounts the peers have proved
 
 	clock     atomic.Pointer[sal.Node] // knows the peers' time and place; nil before it is up
 	network   atomic.Pointer[network.File]
@@ -98,7 +102,11 @@ func (n *Node) load() error {
 		errs = append(errs, err)
 	}
 	n.network.Store(&file)
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	n.rules = newRulebook(n.dir, n.ID(), n.Now, n.rulesChanged)
+	return nil
 }
 
 // open starts the layers, lowest first.
@@ -109,6 +117,12 @@ func (n *Node) open() error {
 	err := n.dir.rememberNetwork(n.Network().Bytes())
 	if err != nil {
 		return err
+	}
+	if err := n.rules.Reload(); err != nil {
+		return err
+	}
+	if err := n.rules.Faults(); err != nil {
+		n.log.Warn("groups not to be believed", "err", err)
 	}
 	n.router, err = routing.Open(routing.Config{
 		Key: n.key, Network: n.Network(), Listen: n.cfg.Listen, Mobile: n.cfg.Mobile, Region: n.cfg.Region,
@@ -124,11 +138,15 @@ func (n *Node) open() error {
 	if n.names, err = naming.OpenNames(registry{n}, n.namesConfig()); err != nil {
 		return err
 	}
+	hello, err := access.Hello(n.account, n.ID())
+	if err != nil {
+		return err
+	}
 	n.sal, err = sal.Open(sal.Config{
 		Key: n.key, Network: n.Network().ID, Listen: n.cfg.Listen, Advertise: n.cfg.Advertise,
 		Resolver: n.router, Authorizer: n.authorize, Admit: n.admit, LocatorsChanged: n.router.Observe,
 		IgnoreInterface: n.cfg.IgnoreInterface, AllowLoopback: n.cfg.AllowLoopback,
-		MemoryBudget: n.cfg.MemoryBudget, Logger: n.log.With("layer", "sal"),
+		MemoryBudget: n.cfg.MemoryBudget, Hello: hello, Logger: n.log.With("layer", "sal"),
 	})
 	if err != nil {
 		return fmt.Errorf("sessions: %w", explainBind(err, n.cfg.Listen))
@@ -158,6 +176,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error { return n.router.Run(ctx) })
 	group.Go(func() error { return n.maintain(ctx) })
 	group.Go(func() error { return n.serveRecords(ctx) })
+	group.Go(func() error { return n.watchGroups(ctx) })
 	if n.ledger != nil {
 		group.Go(func() error { return n.serveLedger(ctx) })
 	}
@@ -199,7 +218,12 @@ func (n *Node) resumeServices() error {
 	if err != nil {
 		return err
 	}
+	older := false // a file of before there were rules
 	for _, s := range list {
+		if err := n.adoptAllow(s); err != nil {
+			return fmt.Errorf("service %s: %w", s.Name, err)
+		}
+		older = older || len(s.Allow) > 0
 		_, keyErr := n.dir.ServiceKey(string(s.Name))
 		srv, err := n.newServed(s, keyErr == nil)
 		if err != nil {
@@ -207,7 +231,23 @@ func (n *Node) resumeServices() error {
 		}
 		n.start(srv)
 	}
+	if older {
+		return n.saveServices()
+	}
 	return nil
+}
+
+// adoptAllow makes rules of what an older services file says of who may use a
+// service, unless it has rules already.
+func (n *Node) adoptAllow(s Service) error {
+	if _, known := n.rules.Book().Services[string(s.Name)]; known || len(s.Allow) == 0 {
+		return nil
+	}
+	commit, err := n.allowRules(s)
+	if err != nil {
+		return err
+	}
+	return commit()
 }
 
 // ID returns the node's ID.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"scn.alt/scn/cashier"
+	"scn.alt/scn/daemon/access"
 	"scn.alt/scn/naming"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
@@ -28,8 +29,10 @@ type Service struct {
 	ID   identity.ServiceID `json:"service_id"`
 	// Targets are where its ports really listen.
 	Targets []string `json:"targets"`
-	// Allow lists who may use it: node IDs, or "all".
-	Allow []string `json:"allow"`
+	// Allow lists who may use it on every port: "all", node IDs, account:ID or
+	// group:NAME. It becomes the service's allow rules; deny rules stay. Empty: the
+	// rules there are.
+	Allow []string `json:"allow,omitempty"`
 	// Priority and Weight are this node's among the providers (RFC 2782).
 	Priority uint16 `json:"priority"`
 	Weight   uint16 `json:"weight"`
@@ -56,34 +59,15 @@ type served struct {
 	owned    bool
 	targets  []target.Target
 	provider *target.Provider
-	allowAll bool
-	allowed  map[identity.NodeID]bool
 	state    atomic.Pointer[string]
 }
-
-// allowAll is the word in Allow that lets everybody in.
-const allowAll = "all"
 
 // newServed checks a service's texts, all faults at once.
 func (n *Node) newServed(s Service, owned bool) (*served, error) {
 	targets, err := target.ParseAll(s.Targets)
 	errs := []error{err}
-	out := &served{Service: s, owned: owned, targets: targets, allowed: map[identity.NodeID]bool{}}
-	if len(s.Allow) == 0 {
-		errs = append(errs, errors.New("say who may use it: all, or node IDs"))
-	}
-	for _, who := range s.Allow {
-		if who == allowAll {
-			out.allowAll = true
-			continue
-		}
-		id, err := identity.ParseNodeID(who)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("allow: %w", err))
-			continue
-		}
-		out.allowed[id] = true
-	}
+	s.Allow = nil // the rules file says it
+	out := &served{Service: s, owned: owned, targets: targets}
 	if len(targets) > record.MaxPorts {
 		errs = append(errs, fmt.Errorf("%d targets, at most %d", len(targets), record.MaxPorts))
 	}
@@ -103,32 +87,27 @@ func (n *Node) newServed(s Service, owned bool) (*served, error) {
 func (s *served) set(state string) { s.state.Store(&state) }
 
 // ports are what the service's record says this node listens on.
-func (s *served) ports() []record.Port {
-	out := make([]record.Port, 0, len(s.targets))
-	for _, t := range s.targets {
+func (s *served) ports() []record.Port { return portsOf(s.targets) }
+
+func portsOf(targets []target.Target) []record.Port {
+	out := make([]record.Port, 0, len(targets))
+	for _, t := range targets {
 		out = append(out, record.Port{Number: t.Port, Protocol: t.Protocol()})
 	}
 	return out
 }
 
-// authorize is the session layer's question whether a peer may open a session.
-func (n *Node) authorize(peer identity.NodeID, service identity.ServiceID, _ uint16, _ record.Protocol) error {
-	n.mu.RLock()
-	s := n.services[service]
-	n.mu.RUnlock()
-	if s == nil || s.allowAll || s.allowed[peer] || peer == n.ID() {
-		return nil // a service without a rule here is the node's own, or of Listen
-	}
-	return fs.ErrPermission
-}
-
 // handle serves the sessions of one service.
 func (n *Node) handle(s *served) sal.Handler {
 	return func(ctx context.Context, in *sal.Incoming) {
+		if n.admitIncoming(ctx, s, in) != access.Allow {
+			in.Reject(fs.ErrPermission)
+			return
+		}
 		err := s.provider.Handle(ctx, target.Incoming{
 			Peer: in.Peer, Service: in.Service, Port: in.Port, Protocol: in.Protocol,
-			Accept:       func() (net.Conn, error) { return connOf(in.Accept()) },
-			AcceptPacket: func() (net.Conn, error) { return connOf(in.AcceptPacket()) },
+			Accept:       func() (net.Conn, error) { return stillAllowed(n, in, in.Accept) },
+			AcceptPacket: func() (net.Conn, error) { return stillAllowed(n, in, in.AcceptPacket) },
 			Reject:       in.Reject,
 		})
 		if err != nil {
@@ -137,10 +116,19 @@ func (n *Node) handle(s *served) sal.Handler {
 	}
 }
 
-// connOf keeps a nil pointer from becoming a connection that is not nil.
-func connOf[C net.Conn](c C, err error) (net.Conn, error) {
+// stillAllowed accepts a session and judges it once more: rules that changed while
+// its target was dialled have not seen it among the open ones.
+func stillAllowed[C interface {
+	net.Conn
+	End(error)
+}](n *Node, in *sal.Incoming, accept func() (C, error)) (net.Conn, error) {
+	c, err := accept()
 	if err != nil {
 		return nil, err
+	}
+	if err := n.judgeServed(in.Served()); err != nil {
+		c.End(err)
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
@@ -161,11 +149,19 @@ func (n *Node) Serve(ctx context.Context, s Service) (ServiceState, error) {
 		key.undo()
 		return ServiceState{}, err
 	}
+	rules, err := n.allowRules(s)
+	if err != nil {
+		key.undo()
+		return ServiceState{}, err
+	}
 	if owned && !key.registered {
 		if err := n.register(ctx, s.Name, key.secret); err != nil {
 			key.undoIfRefused(err)
 			return ServiceState{}, err
 		}
+	}
+	if err := rules(); err != nil {
+		return ServiceState{}, err
 	}
 	n.start(srv)
 	if err := n.saveServices(); err != nil {
@@ -383,7 +379,9 @@ func (n *Node) Services() []ServiceState {
 }
 
 func (n *Node) stateOf(srv *served) ServiceState {
-	return ServiceState{Service: srv.Service, Owned: srv.owned, State: *srv.state.Load(), Sessions: srv.provider.Metrics().Active}
+	s := srv.Service
+	s.Allow = n.rules.Book().Services[string(s.Name)].Allowing()
+	return ServiceState{Service: s, Owned: srv.owned, State: *srv.state.Load(), Sessions: srv.provider.Metrics().Active}
 }
 
 func (n *Node) findService(nm name.Name) *served {

@@ -38,16 +38,22 @@ type AccountID [Size]byte
 // NetworkID names a network: the public half of its founder's key.
 type NetworkID [Size]byte
 
+// GroupID names a list of nodes and accounts that its owner signs: the public half
+// of the list's key.
+type GroupID [Size]byte
+
 // The version byte, last in the text form, is the kind of the ID. Append only.
 const (
 	kindNode    = 1
 	kindService = 2
 	kindAccount = 3
 	kindNetwork = 4
+	kindGroup   = 5
 )
 
 var kindNames = map[byte]string{
 	kindNode: "node", kindService: "service", kindAccount: "account", kindNetwork: "network",
+	kindGroup: "group",
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -74,6 +80,12 @@ func ParseAccountID(s string) (AccountID, error) {
 func ParseNetworkID(s string) (NetworkID, error) {
 	key, err := parseText(s, kindNetwork)
 	return NetworkID(key), err
+}
+
+// ParseGroupID reads the text form of a group ID, in either case.
+func ParseGroupID(s string) (GroupID, error) {
+	key, err := parseText(s, kindGroup)
+	return GroupID(key), err
 }
 
 // LooksLikeID reports whether s has the length and alphabet of an ID, so that a
@@ -165,6 +177,24 @@ func (id NetworkID) MarshalText() ([]byte, error) { return id.AppendText(nil) }
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *NetworkID) UnmarshalText(b []byte) (err error) {
 	*id, err = ParseNetworkID(string(b))
+	return err
+}
+
+// String returns the text form.
+func (id GroupID) String() string { return string(appendText(nil, id, kindGroup)) }
+
+// IsZero reports whether the ID is unset.
+func (id GroupID) IsZero() bool { return id == GroupID{} }
+
+// AppendText implements encoding.TextAppender.
+func (id GroupID) AppendText(b []byte) ([]byte, error) { return appendText(b, id, kindGroup), nil }
+
+// MarshalText implements encoding.TextMarshaler.
+func (id GroupID) MarshalText() ([]byte, error) { return id.AppendText(nil) }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (id *GroupID) UnmarshalText(b []byte) (err error) {
+	*id, err = ParseGroupID(string(b))
 	return err
 }
 

@@ -36,6 +36,10 @@ func TestTextForms(t *testing.T) {
 			"network", key.Network(), func(s string) (any, error) { return ParseNetworkID(s) },
 			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6f3mqe",
 		},
+		{
+			"group", key.Group(), func(s string) (any, error) { return ParseGroupID(s) },
+			"z3gbkb64dxoxffmvdquqrchqsww3sbcndnz5nfxg34df22b32t6daiif",
+		},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
 			text, err := tt.id.MarshalText()
@@ -49,6 +53,7 @@ func TestTextForms(t *testing.T) {
 			}
 			for _, other := range []string{
 				key.Node().String(), key.Service().String(), key.Account().String(), key.Network().String(),
+				key.Group().String(),
 			} {
 				if _, err := tt.parse(other); other != tt.want && !errors.Is(err, ErrKind) {
 					t.Errorf("parse %q as %s: %v, want ErrKind", other, tt.kind, err)
@@ -194,7 +199,7 @@ func FuzzParseNodeID(f *testing.F) {
 		for _, id := range []interface {
 			textenc.TextMarshaler
 			textenc.TextUnmarshaler
-		}{new(NodeID), new(ServiceID), new(AccountID), new(NetworkID)} {
+		}{new(NodeID), new(ServiceID), new(AccountID), new(NetworkID), new(GroupID)} {
 			if id.UnmarshalText([]byte(s)) != nil {
 				continue
 			}
@@ -207,6 +212,7 @@ func FuzzParseNodeID(f *testing.F) {
 			func(s string) (string, error) { id, err := ParseServiceID(s); return id.String(), err },
 			func(s string) (string, error) { id, err := ParseAccountID(s); return id.String(), err },
 			func(s string) (string, error) { id, err := ParseNetworkID(s); return id.String(), err },
+			func(s string) (string, error) { id, err := ParseGroupID(s); return id.String(), err },
 		} {
 			if text, err := parse(s); err == nil && (!strings.EqualFold(text, s) || !LooksLikeID(s)) {
 				t.Errorf("%q was read as %q", s, text)

@@ -67,6 +67,9 @@ func (k PrivateKey) Account() AccountID { return k.Public() }
 // Network returns the key's ID as a network.
 func (k PrivateKey) Network() NetworkID { return k.Public() }
 
+// Group returns the key's ID as that of a group.
+func (k PrivateKey) Group() GroupID { return k.Public() }
+
 // Ed25519 returns the key in the standard library's form, for TLS certificates
 // and for libraries that take nothing else. The caller must not modify it.
 func (k PrivateKey) Ed25519() ed25519.PrivateKey { return k.key }

@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"wait-ready": waitReady, "exec-code": execCode, "tcp-echo": tcpEcho, "has-mode": hasMode,
+			"wait-ready": waitReady, "exec-code": execCode, "tcp-echo": tcpEcho, "has-mode": hasMode, "ids": ids,
 		},
 	})
 }
@@ -145,4 +145,19 @@ func execCode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// ids puts the IDs of a daemon's node and account into environment variables.
+func ids(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: ids DIR NODE ACCOUNT")
+	}
+	socket, err := daemon.SocketOf(ts.MkAbs(args[0]))
+	ts.Check(err)
+	c := control.NewClient(socket)
+	defer c.Close()
+	s, err := c.Status(context.Background())
+	ts.Check(err)
+	ts.Setenv(args[1], s.NodeID.String())
+	ts.Setenv(args[2], s.AccountID.String())
 }

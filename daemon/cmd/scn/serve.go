@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
 
@@ -15,20 +14,19 @@ func (a *app) serveCommand() *cobra.Command {
 	q := control.ServeRequest{}
 	var priority, weight uint16
 	cmd := &cobra.Command{
-		Use:   "serve NAME [PORT=]tcp://HOST:PORT|udp://HOST:PORT|PORT=unix:///PATH ... --allow all|ID,...",
+		Use:   "serve NAME [PORT=]tcp://HOST:PORT|udp://HOST:PORT|PORT=unix:///PATH ... [--allow all|ID,...]",
 		Short: "provide a service by name, from now on and over restarts",
 		Long: `serve gives a service a name and provides it: sessions to NAME.top are carried to
 the targets. The name is registered if it is free. --allow says who may use the
-service: "all", or the node IDs of its users; nobody may unless you say so.`,
+service: "all", or node IDs, account:ID and group:NAME; nobody may unless you say so.
+It sets the service's allow rules ("scn access"); deny rules stay, and without
+--allow all rules stay as they are.`,
 		Example: example(
 			"scn serve files 80=tcp://127.0.0.1:8080 --allow all",
 			"scn serve db tcp://127.0.0.1:5432 --allow ID1,ID2 --proxy-protocol",
 			"scn serve dns 53=udp://127.0.0.1:5353 53=tcp://127.0.0.1:5353 --allow all"),
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(q.Allow) == 0 {
-				return usageError{fmt.Errorf("who may use %s? Say --allow all, or --allow ID,... with the node IDs of its users (\"scn status\" prints a node's own)", args[0])}
-			}
 			q.Name, q.Targets = args[0], args[1:]
 			if cmd.Flags().Changed("priority") {
 				q.Priority = &priority
@@ -54,7 +52,7 @@ service: "all", or the node IDs of its users; nobody may unless you say so.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&q.Allow, "allow", nil, "who may use it: all, or node IDs separated by commas")
+	f.StringSliceVar(&q.Allow, "allow", nil, "who may use it: all, or node IDs, account:ID, group:NAME, separated by commas")
 	f.BoolVar(&q.ProxyProtocol, "proxy-protocol", false, "tell the target who called, by PROXY protocol v2")
 	f.Uint16Var(&priority, "priority", 0, "lower is used first (RFC 2782)")
 	f.Uint16Var(&weight, "weight", 100, "share of sessions among providers of one priority (RFC 2782)")
