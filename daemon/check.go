@@ -24,6 +24,7 @@ type plan struct {
 	listen   netip.AddrPort
 	pool     netip.Prefix
 	petnames map[name.Name]identity.ServiceID
+	links    *linkTable
 }
 
 // Check reads and validates everything Run would, and touches nothing. All faults
@@ -63,6 +64,13 @@ func prepare(cfg Config) (plan, error) {
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
+		return p, err
+	}
+	rules, err := p.settings.Links.rules()
+	if err != nil {
+		return p, err
+	}
+	if p.links, err = readLinkTable(filepath.Join(p.dir.StateDir(), "links.json"), rules); err != nil {
 		return p, err
 	}
 	p.listen = netip.MustParseAddrPort(p.settings.Listen)

@@ -49,6 +49,7 @@ type daemon struct {
 	start time.Time
 
 	node  *node.Node
+	links *linkTable
 	edge  *tun.Edge // nil without TUN
 	names *dns      // nil without TUN
 
@@ -68,7 +69,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &daemon{plan: p}
+	d := &daemon{plan: p, links: p.links}
 	d.log, d.level = newLogger(cfg.LogOutput, p.settings.Log)
 	defer func() { err = errors.Join(err, d.close()) }()
 	group, ctx := errgroup.WithContext(ctx)
@@ -186,6 +187,7 @@ func (d *daemon) nodeConfig() node.Config {
 				return ok
 			})
 		},
+		LinkPolicy: d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",
 		RealZone: d.realZone, Logger: d.log,
@@ -268,8 +270,8 @@ func shareSocket(path, groupName string) error {
 }
 
 // watchReload reads the settings again at each signal, and changes what can change
-// without dropping sessions: petnames, log level, access rules. Sessions that the
-// rules forbid now are ended.
+// without dropping sessions: petnames, link policies, log level, access rules. Sessions
+// that the rules forbid now are ended.
 func (d *daemon) watchReload(ctx context.Context) error {
 	for {
 		select {
@@ -300,6 +302,9 @@ func (d *daemon) reload() error {
 	}
 	d.level.Set(level)
 	d.node.Names().SetPetnames(s.petnames())
+	if err := d.reloadLinks(s.Links); err != nil {
+		return err
+	}
 	changed := s.needRestart(d.plan.settings)
 	d.log.Info("settings reloaded", "need_restart", changed)
 	return nil

@@ -41,8 +41,10 @@ type Settings struct {
 	// MemoryBudget bounds the buffers of all sessions, in MiB. Default 1024
 	MemoryBudget int64 `toml:"memory_budget_mib" help:"bound on the buffers of all sessions, in MiB"`
 
-	TUN     TUNSettings     `toml:"tun"`
-	DNS     DNSSettings     `toml:"dns"`
+	TUN TUNSettings `toml:"tun"`
+	DNS DNSSettings `toml:"dns"`
+	// Links are the policies of this host's links, by patterns of their names.
+	Links   LinkSettings    `toml:"links" reload:"yes"`
 	Control ControlSettings `toml:"control"`
 	Metrics MetricsSettings `toml:"metrics"`
 	Log     LogSettings     `toml:"log"`
@@ -173,6 +175,9 @@ func (s Settings) Validate() error {
 		if _, err := filepath.Match(p, "eth0"); err != nil {
 			fault("ignore_interfaces", "%q is no pattern: %w", p, err)
 		}
+	}
+	if _, err := s.Links.rules(); err != nil {
+		errs = append(errs, err)
 	}
 	if s.MemoryBudget < 16 || s.MemoryBudget > 1<<20 {
 		fault("memory_budget_mib", "%d is not between 16 and 1048576", s.MemoryBudget)

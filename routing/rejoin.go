@@ -23,9 +23,6 @@ const (
 	longestRetry = 15 * time.Second
 	// idleCheck is how often a connected node looks at itself.
 	idleCheck = 5 * time.Second
-	// suspended is the sleep that is noticed. A clock being set looks the same, and
-	// does no harm.
-	suspended = 10 * time.Second
 	// healInterval is how often a connected node makes sure it also knows a
 	// bootstrap node, so that two halves of a network find together again.
 	healInterval = 5 * time.Minute
@@ -58,14 +55,9 @@ func (r *Router) Kick() {
 // nodes and to peers seen recently whenever no peer is left, with back-off.
 func (r *Router) rejoin(ctx context.Context) error {
 	pause, lost, ever := r.cfg.retry, true, false
-	healed, seen := time.Now(), time.Now()
+	healed := time.Now()
 	for {
 		wait := idleCheck
-		if now := time.Now(); slept(seen, now) > suspended {
-			r.log.Info("resumed from suspend")
-			r.Kick()
-		}
-		seen = time.Now()
 		if r.joined() {
 			pause = r.cfg.retry
 			if lost {
@@ -112,10 +104,6 @@ func (r *Router) rejoin(ctx context.Context) error {
 		}
 	}
 }
-
-// slept returns how much longer the wall clock says it was from a to b than the
-// monotonic clock, which stands still while the machine is suspended.
-func slept(a, b time.Time) time.Duration { return b.Round(0).Sub(a.Round(0)) - b.Sub(a) }
 
 // probe asks all connected DHT peers for a sign of life and closes the connections
 // of those that give none: QUIC itself would wait for half a minute.

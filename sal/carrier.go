@@ -48,6 +48,9 @@ func openUnderlay(cfg Config, callbacks carrierCallbacks) (carrier, error) {
 	socket, err := underlay.Open(underlay.Config{
 		Listen:          cfg.Listen,
 		IgnoreInterface: cfg.IgnoreInterface,
+		LinkPolicy:      cfg.LinkPolicy,
+		Duplicate:       cfg.Duplicate,
+		Resumed:         cfg.Resumed,
 		AllowLoopback:   cfg.AllowLoopback,
 		Resolve:         callbacks.resolve,
 		LocatorsChanged: callbacks.locatorsChanged,

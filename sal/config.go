@@ -56,6 +56,14 @@ type Config struct {
 	// IgnoreInterface reports network interfaces never to be used. Default:
 	// virtual ones, as underlay.IgnoreVirtual says.
 	IgnoreInterface func(name string) bool
+	// LinkPolicy says what each network interface may be used for. It must return soon.
+	// Default: all may be used alike.
+	LinkPolicy func(interfaceName string) LinkPolicy
+	// Duplicate sends small datagrams over a second link too, where there is one.
+	Duplicate bool
+	// Resumed is told soon after the host woke up, and how long it slept. Default:
+	// nobody is told.
+	Resumed func(slept time.Duration)
 	// AllowLoopback uses loopback addresses too. For tests.
 	AllowLoopback bool
 	// MemoryBudget bounds, in bytes, what sessions whose reader has stopped may

@@ -33,6 +33,8 @@ type Backend interface {
 	ReleaseName(ctx context.Context, r NameRequest) error
 	Admit(ctx context.Context, r NameRequest) error
 	Remove(ctx context.Context, r NameRequest) error
+	Links(ctx context.Context) ([]Link, error)
+	SetLink(ctx context.Context, r LinkRequest) error
 	// Dial opens a session to a service for a client of the socket.
 	Dial(ctx context.Context, name string, port uint16) (net.Conn, error)
 }
@@ -49,6 +51,10 @@ func Handler(b Backend) http.Handler {
 	}))
 	mux.HandleFunc("GET /v1/name", read(func(r *http.Request) (any, error) {
 		return b.ShowName(r.Context(), r.FormValue("name"))
+	}))
+	mux.HandleFunc("GET /v1/links", read(func(r *http.Request) (any, error) { return b.Links(r.Context()) }))
+	mux.HandleFunc("POST /v1/link", change(func(ctx context.Context, q LinkRequest) (any, error) {
+		return struct{}{}, b.SetLink(ctx, q)
 	}))
 	mux.HandleFunc("POST /v1/serve", change(func(ctx context.Context, q ServeRequest) (any, error) {
 		return b.Serve(ctx, q)

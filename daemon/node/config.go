@@ -8,6 +8,7 @@ import (
 	"scn.alt/scn/cashier"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal"
 )
 
 // LedgerPort is the port of the authority's own service that answers for names.
@@ -31,6 +32,10 @@ type Config struct {
 	// IgnoreInterface reports links that must not carry sessions, besides
 	// containers' and VPNs'. Default: none.
 	IgnoreInterface func(name string) bool
+	// LinkPolicy says what each link may be used for. Default: all alike.
+	LinkPolicy func(name string) sal.LinkPolicy
+	// Duplicate sends small packets over a second link too, where there is one.
+	Duplicate bool
 	// ExcludeAddress reports addresses neither published nor believed, such as the
 	// TUN's. Default: none.
 	ExcludeAddress func(netip.Addr) bool

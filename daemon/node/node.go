@@ -146,6 +146,8 @@ func (n *Node) open() error {
 		Key: n.key, Network: n.Network().ID, Listen: n.cfg.Listen, Advertise: n.cfg.Advertise,
 		Resolver: n.router, Authorizer: n.authorize, Admit: n.admit, LocatorsChanged: n.router.Observe,
 		IgnoreInterface: n.cfg.IgnoreInterface, AllowLoopback: n.cfg.AllowLoopback,
+		LinkPolicy: n.cfg.LinkPolicy, Duplicate: n.cfg.Duplicate,
+		Resumed:      func(time.Duration) { n.router.Kick() },
 		MemoryBudget: n.cfg.MemoryBudget, Hello: hello, Logger: n.log.With("layer", "sal"),
 	})
 	if err != nil {

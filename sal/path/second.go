@@ -33,7 +33,7 @@ func (m *Machine) reviseSpares() {
 func (m *Machine) bestSecond() *pair {
 	var best *pair
 	for _, p := range m.pairs {
-		if p == m.current || p.way != wayDirect || p.route.Link == m.current.route.Link ||
+		if p == m.current || p.way != wayDirect || !apart(p.route, m.current.route) ||
 			p.validated.IsZero() || m.now.Sub(p.validated) > secondFreshness || p.failed.After(p.validated) ||
 			!p.asked.IsZero() && m.now.Sub(p.asked) > keepAliveLeast ||
 			p.address == nil || !p.address.isProved(m.now) || m.metered(p) {
@@ -47,4 +47,15 @@ func (m *Machine) bestSecond() *pair {
 		}
 	}
 	return best
+}
+
+// apart reports whether two routes are likely not to fail together: they leave by
+// other interfaces, or arrive at other addresses of one family, which the peer then
+// has on two links.
+func apart(a, b Route) bool {
+	if a.Interface != b.Interface {
+		return true
+	}
+	return a.Remote.Addr() != b.Remote.Addr() && a.Remote.Addr().Is4() == b.Remote.Addr().Is4() ||
+		a.Interface == 0 && a.Local != b.Local
 }

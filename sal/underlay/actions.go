@@ -112,6 +112,7 @@ func (e *engine) use(a *Association, x path.Use) {
 	if x.Resend || old == nil || old.path != r.path {
 		a.legChanged = true
 	}
+	e.useSecond(a, x)
 	if x.Resend || a.lost.Load() {
 		a.gap.begin(e.s.now(), a.lastReceived.Load())
 	}

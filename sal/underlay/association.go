@@ -39,8 +39,10 @@ type Association struct {
 	// up is what quic-go sees as the source of this peer's packets.
 	up    atomic.Pointer[net.UDPAddr]
 	route atomic.Pointer[route] // nil until the peer's first answer
-	bound atomic.Bool
-	dead  atomic.Bool // closed by its owner
+	// second is a proved route over another link, nil if there is none.
+	second atomic.Pointer[route]
+	bound  atomic.Bool
+	dead   atomic.Bool // closed by its owner
 
 	// Traffic, on the socket's clock (0: never).
 	lastSent, lastReceived   atomic.Int64
@@ -51,6 +53,7 @@ type Association struct {
 	failedAt                 atomic.Int64
 	ring                     ring
 	gap                      gapMeter
+	duplicates               pacer
 
 	// Published by the engine.
 	rtt     atomic.Int64
@@ -207,6 +210,7 @@ func (a *Association) write(b []byte, segment int, ecn byte) {
 	if errno := a.s.transmit(r, b, segment, ecn); errno != 0 {
 		a.failed(r, errno)
 	}
+	a.writeAgain(b, segment, ecn)
 }
 
 // failedEvery is how often at most the machine is told of failing sends.
@@ -230,6 +234,9 @@ const unknownEvery = int64(5 * time.Millisecond)
 // received notes a QUIC packet of this peer. It runs on the receiving goroutine.
 func (a *Association) received(n int, at *arrival) {
 	a.bytesReceived.Add(uint64(n))
+	if a.bySecond(at) {
+		return
+	}
 	a.gap.received(at.now, a.lastReceived.Swap(at.now))
 	if !a.moving.Load() {
 		a.s.noteTraffic(a)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/sal/relay"
@@ -28,6 +29,15 @@ type Config struct {
 	// other VPNs. Default: IgnoreVirtual.
 	IgnoreInterface func(name string) bool
 
+	// LinkPolicy says what each interface may be used for. It must return soon.
+	// SetLinkPolicy replaces it. Default: PolicyNone for all.
+	LinkPolicy func(interfaceName string) LinkPolicy
+
+	// Duplicate sends small datagrams, such as keystrokes, over a second link too,
+	// where there is one that is not metered: the peer takes what comes first. At most
+	// 200 a second and peer are. SetDuplicate changes it. Default: false.
+	Duplicate bool
+
 	// AllowLoopback makes the loopback addresses usable as paths and locators.
 	// For tests. Default: false.
 	AllowLoopback bool
@@ -45,6 +55,10 @@ type Config struct {
 	// and then at each change of this host's addresses. The receiver owns
 	// the slice. Default: nobody is told.
 	LocatorsChanged func([]netip.AddrPort)
+
+	// Resumed is told soon after the host woke up, and how long it slept. All paths are
+	// being probed by then. Default: nobody is told.
+	Resumed func(slept time.Duration)
 
 	// Observed receives the address under which a peer sees this host, when it
 	// differs from the local one. Default: nobody is told.
@@ -82,7 +96,8 @@ type Config struct {
 	// Logger receives state changes. Default: discard.
 	Logger *slog.Logger
 
-	disableGRO bool // tests: force one datagram per read
+	disableGRO  bool                         // tests: force one datagram per read
+	clockOffset func() (time.Duration, bool) // tests: what suspendClock reads
 }
 
 const (
@@ -114,6 +129,9 @@ func (c Config) Validate() error {
 func (c Config) withDefaults() Config {
 	if c.IgnoreInterface == nil {
 		c.IgnoreInterface = IgnoreVirtual
+	}
+	if c.LinkPolicy == nil {
+		c.LinkPolicy = noPolicy
 	}
 	if c.ReceiveBuffer == 0 {
 		c.ReceiveBuffer = defaultBuffer

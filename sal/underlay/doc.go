@@ -39,6 +39,14 @@
 // ID of another process is handed up, so that a restarted node answers with a
 // stateless reset.
 //
+// # Links
+//
+// Each interface has a policy, which is a cost to sal/path. What is off is not used,
+// and what comes by it is dropped, since the answer would leave by it. What is metered
+// is not told to anybody while another link leads to the world. As long as links differ
+// in cost, a handshake's first datagrams are pinned too. With Config.Duplicate small
+// datagrams also go by the second route the machine names.
+//
 // # Wire
 //
 // One UDP port carries QUIC and, told by their first byte (both top bits zero),

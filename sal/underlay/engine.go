@@ -16,6 +16,8 @@ type engine struct {
 	moving  []*Association // their traffic is told to their machines
 	scratch [ringSize]ringSlot
 	clock   suspendClock
+	tick    *time.Timer
+	ticking bool  // at the pace of busyTick
 	nudged  int64 // when neighbours were last asked again
 }
 
@@ -56,8 +58,8 @@ func (e *engine) run(ctx context.Context) {
 	defer e.s.inbox.close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	second := time.NewTicker(time.Second)
-	defer second.Stop()
+	e.tick = time.NewTimer(idleTick)
+	defer e.tick.Stop()
 	e.clock.start()
 	for {
 		timer.Reset(e.wait())
@@ -68,8 +70,9 @@ func (e *engine) run(ctx context.Context) {
 		case ev := <-e.s.events:
 			e.handle(ev)
 		case <-timer.C:
-		case <-second.C:
-			e.everySecond()
+		case <-e.tick.C:
+			e.everyTick()
+			e.tick.Reset(e.tickEvery())
 		}
 		for _, f := range e.s.inbox.take() {
 			f(e)
@@ -121,15 +124,41 @@ func (e *engine) handle(ev event) {
 	}
 }
 
-// everySecond looks for a suspend and forgets what is old.
-func (e *engine) everySecond() {
+// The engine looks at the clocks this often, in case the kernel tells nothing of a
+// suspend (see wakeup): with peers, whose sessions wait, sooner.
+const (
+	busyTick = 400 * time.Millisecond
+	idleTick = time.Second
+)
+
+func (e *engine) tickEvery() time.Duration {
+	if e.ticking = e.s.table.len() > 0; e.ticking {
+		return busyTick
+	}
+	return idleTick
+}
+
+// everyTick looks for a suspend and forgets what is old.
+func (e *engine) everyTick() {
 	now := e.s.now()
 	e.s.table.expire(now - int64(pendingTime))
-	if slept := e.clock.slept(); slept > 0 {
-		e.s.metrics.resumes.Add(1)
-		e.s.cfg.Logger.Info("host was suspended", "duration", slept)
-		e.s.watch.refresh()
-		e.resumed()
+	e.offerMetered()
+	e.lookAtClocks()
+}
+
+// lookAtClocks handles a suspend as a move: every path is probed, and this host's
+// addresses are read anew.
+func (e *engine) lookAtClocks() {
+	slept := e.clock.slept()
+	if slept == 0 {
+		return
+	}
+	e.s.metrics.resumes.Add(1)
+	e.s.cfg.Logger.Info("host was suspended", "duration", slept)
+	e.s.watch.refresh()
+	e.resumed()
+	if f := e.s.cfg.Resumed; f != nil {
+		e.s.notify(func() { f(slept) })
 	}
 }
 
@@ -155,8 +184,9 @@ func (e *engine) machines() []*Association {
 // routes to them may have changed too.
 func (e *engine) linksChanged(l *hostLinks, again bool) {
 	for _, a := range e.machines() {
-		e.step(a, path.LinksChanged{Links: l.links})
+		e.step(a, path.LinksChanged{Links: l.links, Costs: l.costs})
 		e.step(a, path.Advertised{Locators: e.s.Locators()})
+		e.forgetSecond(a, l)
 		if again {
 			e.step(a, path.Resumed{})
 		}
@@ -220,6 +250,9 @@ func (e *engine) bind(a *Association, m *path.Machine) {
 	e.unschedule(a)
 	a.spray.end()
 	a.machine = m
+	if !e.ticking {
+		e.tick.Reset(e.tickEvery())
+	}
 	e.s.table.index(a, m.Index())
 	a.up.Store(a.addr)
 	a.bound.Store(true)
@@ -277,5 +310,27 @@ func (e *engine) runDue() {
 		default:
 			e.sprayNow(a)
 		}
+	}
+}
+
+// offerMetered has the addresses of metered links told while a peer is reached over one
+// of them, or not at all; and no longer when all are reached over cheaper ones.
+func (e *engine) offerMetered() {
+	l := e.s.links.Load()
+	needed := false
+	if len(l.metered) > 0 {
+		for _, a := range e.machines() {
+			if r := a.route.Load(); a.lost.Load() || r != nil && l.metered[r.path.Interface] {
+				needed = true
+				break
+			}
+		}
+	}
+	if e.s.metered.Swap(needed) == needed {
+		return
+	}
+	e.s.announce()
+	for _, a := range e.machines() {
+		e.step(a, path.Advertised{Locators: e.s.Locators()})
 	}
 }

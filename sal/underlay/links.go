@@ -26,8 +26,12 @@ import (
 
 // hostLinks is what this host's interfaces offer at one moment; constant.
 type hostLinks struct {
-	links []path.Link // best first
+	links []path.Link // cheapest, then best first
+	costs []uint8     // of links, as sal/path has them; nil: all the same
 	mtu   map[int]int // by interface index
+	// By interface index: those that cost by the byte, and those never to be used.
+	metered, off map[int]bool
+	interfaces   []hostInterface // all of them, for Links
 	// routes identifies the default routes, to notice that they changed.
 	routes []string
 	// gateways are the next hops of the default routes.
@@ -35,13 +39,26 @@ type hostLinks struct {
 }
 
 func (l *hostLinks) equal(o *hostLinks) bool {
-	return slices.Equal(l.links, o.links) && maps.Equal(l.mtu, o.mtu) && slices.Equal(l.routes, o.routes)
+	return slices.Equal(l.links, o.links) && slices.Equal(l.costs, o.costs) && maps.Equal(l.mtu, o.mtu) &&
+		maps.Equal(l.off, o.off) && slices.Equal(l.routes, o.routes)
+}
+
+// hostInterface is one interface, used or not.
+type hostInterface struct {
+	name    string
+	index   int
+	policy  LinkPolicy
+	unused  string // why it cannot be used; empty if it can
+	ignored bool
+	routed  bool // has a default route
+	addrs   []netip.Addr
 }
 
 // watcher follows the addresses, interfaces and default routes of the network
 // namespace in which it was opened.
 type watcher struct {
 	ignore   func(string) bool
+	policy   func(string) LinkPolicy
 	loopback bool
 	v6       bool
 	only     netip.Addr                     // the one address the socket is bound to; zero: all
@@ -237,37 +254,60 @@ func (w *watcher) readOnce() (*hostLinks, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &hostLinks{mtu: make(map[int]int)}
+	l := &hostLinks{mtu: make(map[int]int), metered: make(map[int]bool), off: make(map[int]bool)}
 	metric, err := w.defaultRoutes(l)
 	if err != nil {
 		return nil, err
 	}
-	usable := make(map[int]bool)
+	at := make(map[int]int) // into l.interfaces
 	for _, link := range links {
 		a := link.Attrs()
 		l.mtu[a.Index] = a.MTU
-		usable[a.Index] = w.usableLink(a)
+		i := hostInterface{name: a.Name, index: a.Index, policy: w.policy(a.Name), ignored: w.ignored(a)}
+		i.unused = w.unusable(a, i)
+		_, i.routed = metric[a.Index]
+		switch i.policy {
+		case PolicyOff:
+			l.off[a.Index] = true
+		case PolicyMetered:
+			l.metered[a.Index] = true
+		default:
+		}
+		at[a.Index] = len(l.interfaces)
+		l.interfaces = append(l.interfaces, i)
 	}
 	for _, a := range addrs {
-		if !usable[a.LinkIndex] || !w.usableAddr(a) {
+		n, ok := at[a.LinkIndex]
+		if !ok || !w.usableAddr(a) {
 			continue
 		}
 		ip, _ := netip.AddrFromSlice(a.IP)
-		if w.only.IsValid() && w.only != ip.Unmap() {
+		if ip = ip.Unmap(); w.only.IsValid() && w.only != ip {
 			continue
 		}
-		l.links = append(l.links, path.Link{Local: ip.Unmap(), Interface: a.LinkIndex})
+		i := &l.interfaces[n]
+		i.addrs = append(i.addrs, ip)
+		if i.unused == "" {
+			l.links = append(l.links, path.Link{Local: ip, Interface: a.LinkIndex})
+		}
 	}
-	// Interfaces with a default route come first, in its order of preference.
+	// The cheapest first, among equals those with a default route, in its order.
 	rank := func(i int) int {
 		if m, ok := metric[i]; ok {
 			return m
 		}
 		return 1 << 40
 	}
+	cost := func(link path.Link) uint8 { return l.interfaces[at[link.Interface]].policy.cost() }
 	slices.SortStableFunc(l.links, func(a, b path.Link) int {
-		return cmp.Or(cmp.Compare(rank(a.Interface), rank(b.Interface)), cmp.Compare(a.Interface, b.Interface))
+		return cmp.Or(cmp.Compare(cost(a), cost(b)),
+			cmp.Compare(rank(a.Interface), rank(b.Interface)), cmp.Compare(a.Interface, b.Interface))
 	})
+	if slices.ContainsFunc(l.links, func(a path.Link) bool { return cost(a) != PolicyNone.cost() }) {
+		for _, link := range l.links {
+			l.costs = append(l.costs, cost(link))
+		}
+	}
 	return l, nil
 }
 
@@ -316,18 +356,31 @@ func isDefault(n *net.IPNet) bool {
 	return ones == 0 && (n.IP == nil || n.IP.IsUnspecified())
 }
 
-func (w *watcher) usableLink(a *netlink.LinkAttrs) bool {
-	if a.Flags&net.FlagUp == 0 {
-		return false
-	}
+// ignored reports interfaces that are no link to other nodes.
+func (w *watcher) ignored(a *netlink.LinkAttrs) bool {
 	if a.Flags&net.FlagLoopback != 0 {
-		return w.loopback
+		return !w.loopback
+	}
+	return w.ignore(a.Name)
+}
+
+// unusable says why an interface cannot be used, empty if it can.
+func (w *watcher) unusable(a *netlink.LinkAttrs, i hostInterface) string {
+	switch {
+	case i.ignored:
+		return "ignored: not a link to other hosts"
+	case i.policy == PolicyOff:
+		return "its policy is off"
+	case a.Flags&net.FlagUp == 0:
+		return "it is down"
+	case a.Flags&net.FlagLoopback != 0:
+		return ""
 	}
 	switch a.OperState {
 	case netlink.OperDown, netlink.OperLowerLayerDown, netlink.OperNotPresent:
-		return false
+		return "it has no carrier"
 	default: // up, or a device that does not tell
-		return !w.ignore(a.Name)
+		return ""
 	}
 }
 

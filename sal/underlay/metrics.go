@@ -49,6 +49,9 @@ type Metrics struct {
 	// messages while the machines were behind.
 	DroppedMalformed, DroppedUnknownType, DroppedUnknownPeer          uint64
 	DroppedUnknownCID, DroppedOversized, DroppedTooBig, DroppedEvents uint64
+	// DroppedLinkOff counts datagrams that came by an interface whose policy is off,
+	// Duplicated the small ones sent over a second link too.
+	DroppedLinkOff, Duplicated uint64
 
 	// Refreshes counts readings of this host's addresses, WatchErrors lost or
 	// failed notifications, Nudges neighbours the kernel was made to ask again.
@@ -69,6 +72,7 @@ type counters struct {
 	refreshes, watchErrors, nudges            atomic.Uint64
 	relayedSent, relayedReceived              atomic.Uint64
 	dropRelayStranger, dropRelaySpoofed       atomic.Uint64
+	dropLinkOff, duplicated                   atomic.Uint64
 }
 
 // Metrics returns a snapshot of the counters.
@@ -88,8 +92,8 @@ func (s *Socket) Metrics() Metrics {
 		DroppedMalformed: c.dropMalformed.Load(), DroppedUnknownType: c.dropUnknownType.Load(),
 		DroppedUnknownPeer: c.dropUnknownPeer.Load(), DroppedUnknownCID: c.dropUnknownCID.Load(),
 		DroppedOversized: c.dropOversized.Load(), DroppedTooBig: c.dropTooBig.Load(),
-		DroppedEvents: c.dropEvents.Load(),
-		Refreshes:     c.refreshes.Load(), WatchErrors: c.watchErrors.Load(), Nudges: c.nudges.Load(),
+		DroppedEvents: c.dropEvents.Load(), DroppedLinkOff: c.dropLinkOff.Load(), Duplicated: c.duplicated.Load(),
+		Refreshes: c.refreshes.Load(), WatchErrors: c.watchErrors.Load(), Nudges: c.nudges.Load(),
 		RelayedSent: c.relayedSent.Load(), RelayedReceived: c.relayedReceived.Load(),
 		DroppedRelayStranger: c.dropRelayStranger.Load(), DroppedRelaySpoofed: c.dropRelaySpoofed.Load(),
 	}

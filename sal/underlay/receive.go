@@ -57,6 +57,9 @@ type receiver struct {
 	sender    senderCache
 	unwrapped bool       // arrival is that of a datagram a relay forwarded,
 	outer     path.Route // and this where it really came from
+
+	meter   *linkMeter
+	metered int // the interface meter is of
 }
 
 // arrival is what the datagrams of one read of the kernel have in common.
@@ -232,6 +235,14 @@ func (r *receiver) open(i int) {
 	}
 	r.relayed.header, r.sender.from = [relay.HeaderSize]byte{}, nil
 	r.link = path.Link{Local: anc.local, Interface: anc.ifindex}
+	if off := r.s.links.Load().off; len(off) > 0 && off[anc.ifindex] {
+		r.s.metrics.dropLinkOff.Add(1) // an answer would go where it came from
+		return
+	}
+	if r.meter == nil || r.metered != anc.ifindex {
+		r.meter, r.metered = r.s.meters.of(anc.ifindex), anc.ifindex
+	}
+	r.meter.received.Add(uint64(h.n))
 	r.ecn = anc.ecn
 	r.segment = anc.segment
 	r.rest = r.bufs[i][:h.n]

@@ -42,6 +42,7 @@ type route struct {
 	peer    relay.Prefix
 	pin     []byte
 	up      *net.UDPAddr // the remote as a stranger's address
+	meter   *linkMeter
 
 	limit atomic.Int32 // largest UDP payload that goes whole
 	noGSO atomic.Bool  // the device cannot segment (EIO)
@@ -51,7 +52,7 @@ type route struct {
 func (s *Socket) newRoute(p path.Route, mtu int) *route {
 	p.Local = p.Local.Unmap().WithZone("")
 	p.Remote = netip.AddrPortFrom(p.Remote.Addr().Unmap(), p.Remote.Port())
-	r := &route{path: p, v4: p.Remote.Addr().Is4(), up: strangerAddr(p.Remote)}
+	r := &route{path: p, v4: p.Remote.Addr().Is4(), up: strangerAddr(p.Remote), meter: s.meters.of(p.Interface)}
 	if path.IsRelayed(p.Remote) {
 		r.path.Link = path.Link{}
 		r.relayed = true

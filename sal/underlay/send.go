@@ -94,7 +94,19 @@ func (s *Socket) send(o *outgoing, r *route, from, to, segment int, ecn byte) un
 	if err != nil {
 		return unix.EBADF
 	}
+	if o.errno == 0 {
+		r.meter.sent.Add(gathered(o.iov[from:to]))
+	}
 	return o.errno
+}
+
+// gathered returns how many bytes were gathered.
+func gathered(iov []unix.Iovec) uint64 {
+	var n uint64
+	for i := range iov {
+		n += uint64(iov[i].Len) //nolint:unconvert // 32 bits on other machines
+	}
+	return n
 }
 
 // transmit sends b, which is one datagram or, with 0 < segment < len(b), several

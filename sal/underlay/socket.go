@@ -69,6 +69,10 @@ type Socket struct {
 	fragmentID atomic.Uint32
 	narrow     narrowTable
 	links      atomic.Pointer[hostLinks]
+	policy     atomic.Pointer[func(string) LinkPolicy]
+	duplicate  atomic.Bool
+	metered    atomic.Bool // some peer is reached over a metered link alone
+	meters     linkMeters
 	metrics    counters
 	closed     atomic.Bool
 
@@ -77,7 +81,7 @@ type Socket struct {
 	notices notices
 	stopped chan struct{} // the engine ended
 	cancel  context.CancelFunc
-	wg      sync.WaitGroup // engine, watcher (2), notices
+	wg      sync.WaitGroup // engine, watcher (2), notices, wakeup
 }
 
 var _ quic.OOBCapablePacketConn = (*Socket)(nil)
@@ -129,8 +133,10 @@ func Open(cfg Config) (*Socket, error) {
 	if only.IsUnspecified() {
 		only = netip.Addr{}
 	}
+	s.policy.Store(&cfg.LinkPolicy)
+	s.duplicate.Store(cfg.Duplicate)
 	s.watch = &watcher{
-		only: only, ignore: cfg.IgnoreInterface, loopback: cfg.AllowLoopback, v6: v6,
+		policy: s.policyOf, only: only, ignore: cfg.IgnoreInterface, loopback: cfg.AllowLoopback, v6: v6,
 		changed: s.linksChanged, metrics: &s.metrics,
 	}
 	if err := s.watch.open(); err != nil {
@@ -145,8 +151,11 @@ func Open(cfg Config) (*Socket, error) {
 func (s *Socket) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	e := &engine{s: s}
+	e := &engine{s: s, clock: suspendClock{read: s.cfg.clockOffset}}
 	s.wg.Go(func() { e.run(ctx) })
+	if w := openWakeup(); w != nil {
+		s.wg.Go(func() { w.run(ctx, func() { s.call((*engine).lookAtClocks) }) })
+	}
 	s.wg.Go(func() { s.watch.run(ctx) })
 	s.wg.Go(func() { s.watch.listen(ctx) })
 	s.wg.Go(func() { s.notices.run(ctx) })
@@ -188,10 +197,15 @@ func (s *Socket) Port() uint16 { return s.port }
 func (s *Socket) ConnectionIDGenerator() quic.ConnectionIDGenerator { return s.ids }
 
 // Locators returns the addresses at which this host may be found: those of the
-// configuration, then the usable ones of its interfaces with the socket's port.
+// configuration, then the usable ones of its interfaces with the socket's port, the
+// cheapest first. Those of metered interfaces are told only when they are needed.
 func (s *Socket) Locators() []netip.AddrPort {
 	out := slices.Clone(s.cfg.Advertise)
-	for _, l := range s.links.Load().links {
+	host, needed := s.links.Load(), s.metered.Load()
+	for n, l := range host.links {
+		if !needed && host.withheld(n) {
+			continue
+		}
 		if a := netip.AddrPortFrom(l.Local, s.port); !slices.Contains(out, a) {
 			out = append(out, a)
 		}
@@ -218,7 +232,8 @@ func (s *Socket) linksChanged(l *hostLinks, again bool) {
 	s.watch.forgetRouters(l) // before anything is sent from the new addresses
 	old := s.links.Swap(l)
 	s.call(func(e *engine) { e.linksChanged(l, again) })
-	if !slices.Equal(old.links, l.links) {
+	s.meters.keep(func(index int) bool { _, ok := l.mtu[index]; return ok })
+	if !slices.Equal(old.links, l.links) || !slices.Equal(old.costs, l.costs) {
 		s.cfg.Logger.Info("host addresses changed", "links", len(l.links))
 		s.announce()
 	}
@@ -336,7 +351,8 @@ func (s *Socket) Accepted(stranger net.Addr, node identity.NodeID) (*Association
 	if a == nil {
 		// Forgotten in a flood of handshakes: the kernel chooses the source until
 		// the path machine knows better.
-		a = s.newStranger(&arrival{from: remote, now: s.now()})
+		link, _ := s.firstLink(remote)
+		a = s.newStranger(&arrival{from: remote, link: link, now: s.now()})
 		s.table.prove(a, remote)
 	}
 	a.node = node
@@ -367,12 +383,14 @@ func (a *Association) Bind(secret []byte, initiator bool) error {
 	if r == nil {
 		return ErrUnanswered
 	}
+	host := a.s.links.Load()
 	cfg := path.Config{
 		Initiator: initiator,
 		Secret:    secret,
 		Start:     time.Now(),
 		First:     r.path,
-		Links:     a.s.links.Load().links,
+		Links:     host.links,
+		Costs:     host.costs,
 		Locators:  a.s.Locators(),
 		Relays:    a.s.homeRelays(),
 		Remotes:   remotes,

@@ -48,6 +48,10 @@ func (p *spray) replace(s *Socket, locators []netip.AddrPort) {
 			slices.ContainsFunc(p.routes, func(r *route) bool { return r.path.Remote == l }) {
 			continue
 		}
+		link, ok := s.firstLink(l)
+		if !ok {
+			continue
+		}
 		p.tried = append(p.tried, l)
 		at := len(p.routes)
 		if path.IsRelayed(l) && !slices.ContainsFunc(p.routes, isRelayed) {
@@ -58,8 +62,8 @@ func (p *spray) replace(s *Socket, locators []netip.AddrPort) {
 		} else if len(p.routes) == 1 && p.active == 0 && isRelayed(p.routes[0]) {
 			at = 0
 		}
-		p.routes = slices.Insert(p.routes, at, s.newRoute(path.Route{Remote: l}, unknownMTU))
-		cut := s.newRoute(path.Route{Remote: l}, unknownMTU)
+		p.routes = slices.Insert(p.routes, at, s.newRoute(path.Route{Link: link, Remote: l}, unknownMTU))
+		cut := s.newRoute(path.Route{Link: link, Remote: l}, unknownMTU)
 		if !cut.relayed {
 			cut.limit.Store(min(cut.limit.Load(), cut.cautious()))
 		}

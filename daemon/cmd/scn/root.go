@@ -55,7 +55,7 @@ run; sessions stay alive while client and provider change their addresses.`,
 		a.serveCommand(), a.unserveCommand(), a.servicesCommand(), a.serviceCommand(),
 		a.accessCommand(), a.groupCommand(),
 		a.lookupCommand(), a.dialCommand(), a.pingCommand(), a.proxyCommand(),
-		a.nameCommand(), a.networkCommand(), a.doctorCommand(),
+		a.nameCommand(), a.networkCommand(), a.linkCommand(), a.doctorCommand(),
 		a.backupCommand(), a.restoreCommand(), a.versionCommand(),
 	)
 	wrapUsage(root)

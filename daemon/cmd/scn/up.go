@@ -75,7 +75,7 @@ func addSettings(f *pflag.FlagSet, overrides *[]string) {
 				continue
 			}
 			if field.Type.Kind() == reflect.Map {
-				continue // petnames have keys of their own
+				continue // petnames and links have keys of their own
 			}
 			name := strings.NewReplacer(".", "-", "_", "-").Replace(key)
 			f.Var(&settingFlag{key: key, kind: field.Type.Kind(), overrides: overrides}, name, field.Tag.Get("help"))
