@@ -47,10 +47,12 @@ type RelaysTold struct{ Relays []identity.NodeID }
 // action of a machine, and given once.
 type Dead struct{}
 
-// Observed says that the peer sees packets sent from Link as coming from Address.
-// It is the word of one peer: it may lie, or a NAT may show others something else.
+// Observed says that the peer, at Remote, sees packets sent from Link as coming from
+// Address. It comes with every echo. It is the word of one peer: it may lie, or a NAT
+// may show others something else.
 type Observed struct {
 	Link    Link
+	Remote  netip.AddrPort
 	Address netip.AddrPort
 }
 

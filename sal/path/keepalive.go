@@ -37,8 +37,6 @@ func (m *Machine) seenAs(p *pair, address netip.AddrPort) {
 		m.lapsed(p)
 	}
 	p.observed = address
-	if m.observed[p.route.Link] != address {
-		m.observed[p.route.Link] = address
-		m.emit(Observed{Link: p.route.Link, Address: address})
-	}
+	m.observed[p.route.Link] = address
+	m.emit(Observed{Link: p.route.Link, Remote: p.route.Remote, Address: address})
 }

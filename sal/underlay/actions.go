@@ -83,6 +83,7 @@ func (e *engine) act(a *Association, action path.Action) {
 			s.notify(func() { f(a.node) })
 		}
 	case path.Observed:
+		e.observed(a, x)
 		if f := s.cfg.Observed; f != nil && x.Address.Addr() != x.Link.Local {
 			s.notify(func() { f(a.node, x.Address) })
 		}

@@ -109,3 +109,22 @@ func benchmarkStream(b *testing.B, from, to *quic.Conn) {
 	}
 	b.ReportMetric(float64(from.ConnectionStats().PacketsLost)/float64(b.N), "lost/op")
 }
+
+// BenchmarkRelayed sends one stream over loopback, directly to the relay and through
+// it, where it takes its share of the same processors.
+func BenchmarkRelayed(b *testing.B) {
+	w := newTriangle(b, fastLimits)
+	b.Run("direct", func(b *testing.B) {
+		settle(b, w.l, w.lr)
+		benchmarkStream(b, w.l.Conn, w.lr.Conn)
+	})
+	c, s := connect(b, w.left, w.right, through(w.relay, w.right))
+	b.Run("relayed", func(b *testing.B) {
+		settle(b, c, s)
+		before := w.relay.Metrics()
+		benchmarkStream(b, c.Conn, s.Conn)
+		after := w.relay.Metrics()
+		b.ReportMetric(float64(after.Relay.Forwarded-before.Relay.Forwarded)/float64(after.Reads-before.Reads), "datagrams/read")
+		b.ReportMetric(float64(after.Relay.DroppedBusy-before.Relay.DroppedBusy)/float64(b.N), "busy/op")
+	})
+}

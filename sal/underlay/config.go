@@ -52,7 +52,7 @@ type Config struct {
 	Resolve func(identity.NodeID)
 
 	// LocatorsChanged receives what Socket.Locators returns, once soon after Open
-	// and then at each change of this host's addresses. The receiver owns
+	// and then at each change of this host's addresses, inside or as peers see them. The receiver owns
 	// the slice. Default: nobody is told.
 	LocatorsChanged func([]netip.AddrPort)
 
@@ -61,7 +61,8 @@ type Config struct {
 	Resumed func(slept time.Duration)
 
 	// Observed receives the address under which a peer sees this host, when it
-	// differs from the local one. Default: nobody is told.
+	// differs from the local one: with every answer to a probe, and nothing but the
+	// peer's word. Default: nobody is told.
 	Observed func(peer identity.NodeID, address netip.AddrPort)
 
 	// Relay lets this node forward datagrams between peers to which it was granted

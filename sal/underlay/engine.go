@@ -19,6 +19,7 @@ type engine struct {
 	tick    *time.Timer
 	ticking bool  // at the pace of busyTick
 	nudged  int64 // when neighbours were last asked again
+	outside outsideViews
 }
 
 // engineState is the part of an Association that belongs to the engine.
@@ -142,6 +143,7 @@ func (e *engine) tickEvery() time.Duration {
 func (e *engine) everyTick() {
 	now := e.s.now()
 	e.s.table.expire(now - int64(pendingTime))
+	e.reviseOutside()
 	e.offerMetered()
 	e.lookAtClocks()
 }
@@ -164,6 +166,8 @@ func (e *engine) lookAtClocks() {
 
 // resumed makes every machine probe its paths.
 func (e *engine) resumed() {
+	e.outside = outsideViews{}
+	e.reviseOutside()
 	for _, a := range e.machines() {
 		e.step(a, path.Resumed{})
 	}
@@ -183,9 +187,14 @@ func (e *engine) machines() []*Association {
 // linksChanged tells all machines this host's addresses; again means that the
 // routes to them may have changed too.
 func (e *engine) linksChanged(l *hostLinks, again bool) {
+	if again {
+		e.outside = outsideViews{} // behind another NAT, maybe, with the same addresses
+	}
+	e.outside.keep(l.links)
+	e.reviseOutside()
 	for _, a := range e.machines() {
 		e.step(a, path.LinksChanged{Links: l.links, Costs: l.costs})
-		e.step(a, path.Advertised{Locators: e.s.Locators()})
+		e.step(a, path.Advertised{Locators: e.s.advertised()})
 		e.forgetSecond(a, l)
 		if again {
 			e.step(a, path.Resumed{})
@@ -329,8 +338,9 @@ func (e *engine) offerMetered() {
 	if e.s.metered.Swap(needed) == needed {
 		return
 	}
+	e.reviseOutside()
 	e.s.announce()
 	for _, a := range e.machines() {
-		e.step(a, path.Advertised{Locators: e.s.Locators()})
+		e.step(a, path.Advertised{Locators: e.s.advertised()})
 	}
 }

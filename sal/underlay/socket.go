@@ -62,7 +62,8 @@ type Socket struct {
 	ways    relayWays
 	homes   atomic.Pointer[[]identity.NodeID]
 	tunnels atomic.Pointer[[]netip.AddrPort]
-	wrapped sync.Pool // of *wrapBuffer
+	outside atomic.Pointer[outsideAddresses] // never nil
+	wrapped sync.Pool                        // of *wrapBuffer
 
 	pool       sync.Pool // of *outgoing
 	buffers    sync.Pool // of *pathBuffer
@@ -111,6 +112,7 @@ func Open(cfg Config) (*Socket, error) {
 			return nil, errors.Join(err, conn.Close())
 		}
 	}
+	s.outside.Store(new(outsideAddresses))
 	s.pool.New = newOutgoing
 	s.wrapped.New = func() any { return new(wrapBuffer) }
 	s.buffers.New = func() any { return new(pathBuffer) }
@@ -197,17 +199,40 @@ func (s *Socket) Port() uint16 { return s.port }
 func (s *Socket) ConnectionIDGenerator() quic.ConnectionIDGenerator { return s.ids }
 
 // Locators returns the addresses at which this host may be found: those of the
-// configuration, then the usable ones of its interfaces with the socket's port, the
-// cheapest first. Those of metered interfaces are told only when they are needed.
+// configuration, those at which two independent peers see it, then the usable ones
+// of its interfaces with the socket's port, the cheapest first. Those of metered
+// interfaces are told only when they are needed.
 func (s *Socket) Locators() []netip.AddrPort {
-	out := slices.Clone(s.cfg.Advertise)
-	host, needed := s.links.Load(), s.metered.Load()
-	for n, l := range host.links {
-		if !needed && host.withheld(n) {
-			continue
+	return s.locators(s.outside.Load().published)
+}
+
+// advertised is what peers are told: also what only one peer sees.
+func (s *Socket) advertised() []netip.AddrPort {
+	o := s.outside.Load()
+	return s.locators(slices.Concat(o.published, o.told))
+}
+
+func (s *Socket) locators(outside []netip.AddrPort) []netip.AddrPort {
+	out := slices.Concat(s.cfg.Advertise, outside)
+	for _, l := range s.tellable() {
+		out = append(out, netip.AddrPortFrom(l.Local, s.port))
+	}
+	var once []netip.AddrPort
+	for _, a := range out {
+		if !slices.Contains(once, a) {
+			once = append(once, a)
 		}
-		if a := netip.AddrPortFrom(l.Local, s.port); !slices.Contains(out, a) {
-			out = append(out, a)
+	}
+	return once
+}
+
+// tellable returns the links whose addresses may be told.
+func (s *Socket) tellable() []path.Link {
+	host, needed := s.links.Load(), s.metered.Load()
+	var out []path.Link
+	for n, l := range host.links {
+		if needed || !host.withheld(n) {
+			out = append(out, l)
 		}
 	}
 	return out
@@ -391,7 +416,7 @@ func (a *Association) Bind(secret []byte, initiator bool) error {
 		First:     r.path,
 		Links:     host.links,
 		Costs:     host.costs,
-		Locators:  a.s.Locators(),
+		Locators:  a.s.advertised(),
 		Relays:    a.s.homeRelays(),
 		Remotes:   remotes,
 	}
