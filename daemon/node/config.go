@@ -39,6 +39,10 @@ type Config struct {
 	// ExcludeAddress reports addresses neither published nor believed, such as the
 	// TUN's. Default: none.
 	ExcludeAddress func(netip.Addr) bool
+	// TunnelListen is the TCP address at which this node takes tunnels from nodes
+	// without UDP, such as ":443". A port that cannot be had is only warned of.
+	// Default: none.
+	TunnelListen string
 	// MemoryBudget bounds the buffers of all sessions in bytes. Default 1 GiB.
 	MemoryBudget int64
 	// Petnames are this host's own names; they override registered ones.

@@ -25,6 +25,7 @@ import (
 	"scn.alt/scn/routing/network"
 	"scn.alt/scn/routing/record"
 	"scn.alt/scn/sal"
+	"scn.alt/scn/sal/tunnel"
 )
 
 // Node is a running node. Its methods return the errors of the layers below, which
@@ -50,6 +51,10 @@ type Node struct {
 	rules   *Rulebook
 
 	accounts accountTable // which accounts the peers have proved
+
+	tunnels      *tunnels
+	tunnelServer *tunnel.Server // nil unless this node takes tunnels
+	tunnelFault  string         // why it does not, though it should
 
 	clock     atomic.Pointer[sal.Node] // knows the peers' time and place; nil before it is up
 	network   atomic.Pointer[network.File]
@@ -142,9 +147,10 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
+	n.tunnels = &tunnels{n: n, state: blockage{blind: time.Now()}}
 	n.sal, err = sal.Open(sal.Config{
 		Key: n.key, Network: n.Network().ID, Listen: n.cfg.Listen, Advertise: n.cfg.Advertise,
-		Resolver: n.router, Authorizer: n.authorize, Admit: n.admit, LocatorsChanged: n.router.Observe,
+		Resolver: resolver{n.router, n.tunnels}, Authorizer: n.authorize, Admit: n.admit, LocatorsChanged: n.locatorsChanged,
 		IgnoreInterface: n.cfg.IgnoreInterface, AllowLoopback: n.cfg.AllowLoopback,
 		LinkPolicy: n.cfg.LinkPolicy, Duplicate: n.cfg.Duplicate,
 		Resumed:      func(time.Duration) { n.router.Kick() },
@@ -154,6 +160,7 @@ func (n *Node) open() error {
 		return fmt.Errorf("sessions: %w", explainBind(err, n.cfg.Listen))
 	}
 	n.clock.Store(n.sal)
+	n.openTunnelServer()
 	if err := n.openLedger(); err != nil {
 		return err
 	}
@@ -179,6 +186,10 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error { return n.maintain(ctx) })
 	group.Go(func() error { return n.serveRecords(ctx) })
 	group.Go(func() error { return n.watchGroups(ctx) })
+	group.Go(func() error { return n.tunnels.run(ctx) })
+	if n.tunnelServer != nil {
+		group.Go(func() error { return n.serveTunnels(ctx) })
+	}
 	if n.ledger != nil {
 		group.Go(func() error { return n.serveLedger(ctx) })
 	}
@@ -193,6 +204,9 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) Close() error {
 	var errs []error
 	n.once.Do(func() {
+		if n.tunnelServer != nil {
+			errs = append(errs, n.tunnelServer.Close())
+		}
 		if n.sal != nil {
 			errs = append(errs, n.sal.Close())
 		}
@@ -328,6 +342,12 @@ func explainBind(err error, listen netip.AddrPort) error {
 	return err
 }
 
+// locatorsChanged is told where this node may be found now.
+func (n *Node) locatorsChanged(locators []netip.AddrPort) {
+	n.router.Observe(locators)
+	n.tunnels.moved(locators)
+}
+
 // neighbours are the peers with whom there are sessions, where they are now.
 func (n *Node) neighbours() []record.Candidate {
 	sessions := n.clock.Load()
@@ -363,12 +383,12 @@ func ignoreUnstored(err error) error {
 	return err
 }
 
-// WaitJoined waits until the node knows a DHT peer, or ctx ends, and reports whether
-// it does. The network's first node has nobody to wait for until others join.
+// WaitJoined waits until the node knows a DHT peer, or reaches a relay through TCP,
+// or ctx ends, and reports whether it does. The network's first node has nobody to wait for until others join.
 func (n *Node) WaitJoined(ctx context.Context) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for n.router.Status().Peers == 0 {
+	for n.router.Status().Peers == 0 && n.sal.Ways().Tunnelled == 0 {
 		select {
 		case <-ctx.Done():
 			return false

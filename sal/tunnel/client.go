@@ -23,6 +23,7 @@ type Client struct {
 	kick     chan struct{}
 	counters counters
 	up       atomic.Bool
+	from     atomic.Pointer[netip.Addr]
 	reader   sync.WaitGroup
 }
 
@@ -58,6 +59,15 @@ func (c *Client) Local() netip.AddrPort { return c.udp.LocalAddr().(*net.UDPAddr
 
 // Up reports whether there is a connection to the relay now.
 func (c *Client) Up() bool { return c.up.Load() }
+
+// From returns the address of this host the connection is from, the zero Addr when
+// there is none.
+func (c *Client) From() netip.Addr {
+	if a := c.from.Load(); a != nil {
+		return *a
+	}
+	return netip.Addr{}
+}
 
 // Kick has the connection made anew at once: the network has changed, and TCP
 // would not notice for long. It returns at once.
@@ -129,10 +139,15 @@ func (c *Client) session(ctx context.Context) error {
 	}
 	c.port.discard()
 	c.cfg.Logger.Info("tunnel opened", "remote", ws.RemoteAddr().String(), "local", c.Local().String())
+	if tcp, ok := ws.LocalAddr().(*net.TCPAddr); ok {
+		from := tcp.AddrPort().Addr().Unmap()
+		c.from.Store(&from)
+	}
 	c.up.Store(true)
 	c.cfg.Connected()
 	err = c.port.carry(ctx, ws, c.cfg.timing, 0)
 	c.up.Store(false)
+	c.from.Store(nil)
 	if errors.Is(context.Cause(ctx), errKicked) {
 		err = errKicked
 	}

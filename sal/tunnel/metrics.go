@@ -23,6 +23,23 @@ type Metrics struct {
 	Oversize uint64
 }
 
+// Add returns the sum of two snapshots.
+func (m Metrics) Add(o Metrics) Metrics {
+	m.Tunnels += o.Tunnels
+	m.Conns += o.Conns
+	m.Opened += o.Opened
+	m.Failed += o.Failed
+	m.RefusedConns += o.RefusedConns
+	m.RefusedRequests += o.RefusedRequests
+	m.Received += o.Received
+	m.Sent += o.Sent
+	m.ReceivedBytes += o.ReceivedBytes
+	m.SentBytes += o.SentBytes
+	m.Dropped += o.Dropped
+	m.Oversize += o.Oversize
+	return m
+}
+
 // counters are Metrics' own, counted where things happen.
 type counters struct {
 	tunnels                       atomic.Int64

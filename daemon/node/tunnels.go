@@ -1,0 +1,287 @@
+package node
+
+import (
+	"context"
+	"iter"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
+	"scn.alt/scn/sal"
+	"scn.alt/scn/sal/tunnel"
+)
+
+const (
+	// maxTunnels is how many relays this node holds tunnels to at once.
+	maxTunnels = 2
+	// tunnelPatience is how long one that does not come about is tried before
+	// another relay is.
+	tunnelPatience = 20 * time.Second
+	// tunnelLook is how often the state of UDP is looked at.
+	tunnelLook = 100 * time.Millisecond
+	// tunnelParameter is the network parameter that says on which TCP port the
+	// relays of a network listen, where that is not 443.
+	tunnelParameter = "relay_tcp_port"
+)
+
+// tunnels holds tunnels over TCP to relays while UDP gets nowhere.
+type tunnels struct {
+	n *Node
+
+	mu    sync.Mutex // guards below
+	state blockage
+	open  []*tunnelEnd
+	past  tunnel.Metrics // of those closed
+}
+
+// tunnelEnd is one tunnel. Its fields but the client's are guarded by tunnels.mu.
+type tunnelEnd struct {
+	relay   identity.NodeID // constant, as client, cancel and since
+	client  *tunnel.Client
+	cancel  context.CancelFunc
+	since   time.Time
+	started bool // it was connected once
+	news    bool // it has been connected since it was last looked at
+}
+
+// run opens tunnels when they are needed and closes them when they are not, until
+// ctx ends.
+func (t *tunnels) run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer t.closeAll()
+	ticker := time.NewTicker(tunnelLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		t.step(ctx, &running)
+	}
+}
+
+// step looks at UDP once and acts.
+func (t *tunnels) step(ctx context.Context, running *sync.WaitGroup) {
+	works, used := t.look()
+	now := time.Now()
+	t.mu.Lock()
+	want := t.state.step(now, works, used)
+	var news []*tunnelEnd
+	up := 0
+	for _, e := range t.open {
+		if e.news {
+			e.news = false
+			news = append(news, e)
+		}
+		if e.client.Up() {
+			up++
+		}
+	}
+	var gone []*tunnelEnd
+	t.open = slices.DeleteFunc(t.open, func(e *tunnelEnd) bool {
+		late := up == 0 && !e.started && now.Sub(e.since) > tunnelPatience
+		if want && !late {
+			return false
+		}
+		gone = append(gone, e)
+		return true
+	})
+	room := 0
+	if want && up == 0 {
+		room = maxTunnels - len(t.open)
+	}
+	t.mu.Unlock()
+	if len(news)+len(gone) > 0 {
+		t.tell(news, gone)
+	}
+	for _, relay := range t.candidates(room) {
+		t.start(ctx, running, relay)
+	}
+}
+
+// look reports whether UDP carries anything now, and whether a tunnel does.
+func (t *tunnels) look() (works, used bool) {
+	ways := t.n.sal.Ways()
+	// The DHT speaks UDP too, but takes half a minute to notice that it does not.
+	works = ways.Direct > 0 || ways.Lost == 0 && t.n.router.Status().Connected > 0
+	return works, ways.Tunnelled > 0
+}
+
+// candidates picks bootstrap nodes to which there is no tunnel yet.
+func (t *tunnels) candidates(most int) []relayServers {
+	if most <= 0 || len(t.n.sal.Locators()) == 0 {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	file := t.n.Network()
+	port := file.Int(tunnelParameter, tunnel.DefaultPort)
+	if port < 1 || port > 65535 {
+		port = tunnel.DefaultPort
+	}
+	var out []relayServers
+	for _, b := range file.Bootstrap {
+		taken := slices.ContainsFunc(t.open, func(e *tunnelEnd) bool { return e.relay == b.Node })
+		if b.Node != t.n.ID() && !taken && len(b.Addresses) > 0 {
+			out = append(out, relayServers{b.Node, tunnel.ServersOf(b.Addresses, uint16(port))})
+		}
+	}
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out[:min(len(out), most)]
+}
+
+// relayServers are where a relay takes tunnels.
+type relayServers struct {
+	relay   identity.NodeID
+	servers []netip.AddrPort
+}
+
+// start opens one tunnel.
+func (t *tunnels) start(ctx context.Context, running *sync.WaitGroup, to relayServers) {
+	ctx, cancel := context.WithCancel(ctx)
+	e := &tunnelEnd{relay: to.relay, cancel: cancel, since: time.Now()}
+	client, err := tunnel.Open(tunnel.ClientConfig{
+		Servers: to.servers, Node: loopbackOf(t.n.cfg.Listen), Logger: t.n.log.With("layer", "tunnel", "peer", to.relay.Short()),
+		Connected: func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			e.news = true
+		},
+	})
+	if err != nil {
+		cancel()
+		t.n.log.Warn("no socket for a tunnel", "err", err)
+		return
+	}
+	e.client = client
+	t.mu.Lock()
+	t.open = append(t.open, e)
+	t.mu.Unlock()
+	t.n.log.Info("nothing answers by UDP: trying a tunnel over TCP", "peer", to.relay.Short())
+	running.Go(func() {
+		_ = client.Run(ctx) // nil
+		_ = client.Close()
+	})
+}
+
+// tell gives sal the tunnels that stand now.
+func (t *tunnels) tell(news, gone []*tunnelEnd) {
+	var first []identity.NodeID
+	again := false
+	t.mu.Lock()
+	for _, e := range news {
+		if !e.started {
+			e.started = true
+			first = append(first, e.relay)
+			continue
+		}
+		again = true
+	}
+	ends := make([]netip.AddrPort, 0, len(t.open))
+	for _, e := range t.open {
+		if e.started {
+			ends = append(ends, e.client.Local())
+		}
+	}
+	for _, e := range gone {
+		t.past = t.past.Add(e.client.Metrics())
+	}
+	t.mu.Unlock()
+	t.n.sal.SetTunnels(ends)
+	for _, e := range gone {
+		e.cancel()
+		first = append(first, e.relay)
+	}
+	for _, relay := range first {
+		t.n.sal.Relocate(relay)
+	}
+	if again {
+		t.n.sal.Kick() // what was on its way when the connection ended is lost
+	}
+}
+
+func (t *tunnels) closeAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.open {
+		e.cancel()
+	}
+	t.open = nil
+}
+
+// moved has the tunnels made anew whose connection is from an address this host has
+// no more.
+func (t *tunnels) moved(locators []netip.AddrPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.state.changed(time.Now())
+	for _, e := range t.open {
+		from := e.client.From()
+		if !slices.ContainsFunc(locators, func(l netip.AddrPort) bool { return l.Addr().Unmap() == from }) {
+			e.client.Kick()
+		}
+	}
+}
+
+// with puts the tunnel to a node behind its other locators.
+func (t *tunnels) with(node identity.NodeID, locators []netip.AddrPort) []netip.AddrPort {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.open {
+		if e.relay == node && e.started {
+			// sal tries eight: the tunnel must be among them.
+			return append(slices.Clone(locators[:min(len(locators), 7)]), e.client.Local())
+		}
+	}
+	return locators
+}
+
+// resolver is the router, with tunnels among what it finds.
+type resolver struct {
+	sal.Resolver
+	tunnels *tunnels
+}
+
+// Resolve implements sal.Resolver.
+func (r resolver) Resolve(ctx context.Context, service identity.ServiceID) iter.Seq2[[]record.Candidate, error] {
+	return func(yield func([]record.Candidate, error) bool) {
+		for candidates, err := range r.Resolver.Resolve(ctx, service) {
+			candidates = slices.Clone(candidates)
+			for i := range candidates {
+				candidates[i].Locators = r.tunnels.with(candidates[i].Node, candidates[i].Locators)
+			}
+			if !yield(candidates, err) {
+				return
+			}
+		}
+	}
+}
+
+// ResolveNode implements sal.Resolver.
+func (r resolver) ResolveNode(ctx context.Context, node identity.NodeID) iter.Seq2[record.Candidate, error] {
+	return func(yield func(record.Candidate, error) bool) {
+		for c, err := range r.Resolver.ResolveNode(ctx, node) {
+			if err == nil {
+				c.Locators = r.tunnels.with(node, c.Locators)
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	}
+}
+
+// loopbackOf is where this host's own programs reach a UDP port that listens at an
+// address.
+func loopbackOf(listen netip.AddrPort) netip.AddrPort {
+	if listen.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), listen.Port())
+	}
+	return netip.AddrPortFrom(listen.Addr().Unmap(), listen.Port())
+}

@@ -1,0 +1,48 @@
+package sal
+
+import (
+	"net/netip"
+
+	"scn.alt/scn/routing/identity"
+)
+
+// Ways counts connections by how the peer is reached at this moment.
+type Ways struct {
+	// Direct ones go from host to host, Relayed ones through a relay, Tunnelled ones
+	// through TCP.
+	Direct, Relayed, Tunnelled int
+	// Lost ones have no path that works.
+	Lost int
+}
+
+// Ways says how this node's peers are reached.
+func (n *Node) Ways() Ways {
+	var w Ways
+	for _, l := range n.allLinks() {
+		switch info := l.assoc.Info(); {
+		case info.Lost:
+			w.Lost++
+		case info.Tunnelled:
+			w.Tunnelled++
+		case !info.Relay.IsZero():
+			w.Relayed++
+		default:
+			w.Direct++
+		}
+	}
+	return w
+}
+
+// SetTunnels gives the whole list of addresses on loopback at which tunnels over TCP
+// begin. The resolver may then name them as locators of the nodes they lead to.
+func (n *Node) SetTunnels(ends []netip.AddrPort) {
+	if c, ok := n.carrier.(interface{ setTunnels([]netip.AddrPort) }); ok {
+		c.setTunnels(ends)
+	}
+}
+
+func (c underlayCarrier) setTunnels(ends []netip.AddrPort) { c.socket.SetTunnels(ends) }
+
+// Relocate asks the resolver where a node is now, and tells the connections with it,
+// and one being made. It returns at once.
+func (n *Node) Relocate(node identity.NodeID) { n.resolvePeer(node) }
