@@ -160,6 +160,7 @@ func (m *Machine) move(p *pair, generation uint32, resend, ours bool) {
 		if m.find(from.route) == from && m.cfg.Initiator {
 			from.due = m.now.Add(measureInterval)
 		}
+		m.unspare()
 	}
 	m.mode = steady
 	m.lostAt = time.Time{}
@@ -230,7 +231,7 @@ func (m *Machine) standby(since time.Time, elsewhere bool) *pair {
 		if p == m.current || p.validated.IsZero() || p.validated.Before(since) ||
 			m.now.Sub(p.failed) < time.Second && p.failed.After(p.validated) ||
 			p.address == nil || !p.address.isProved(m.now) ||
-			elsewhere && p.way == m.current.way && p.route.Link == m.current.route.Link {
+			elsewhere && p.shares(m.current) {
 			continue
 		}
 		if best == nil || m.cheaper(p, best) || !m.cheaper(best, p) && p.rtt.least < best.rtt.least {

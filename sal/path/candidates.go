@@ -290,6 +290,7 @@ func (m *Machine) onLinksChanged(links []Link, costs []uint8) {
 		delete(m.observed, l)
 	}
 	added := m.rebuild(gone)
+	m.ownSeq++                    // so that the peer probes too, and learns what the links cost
 	m.keepAlive = m.cfg.KeepAlive // other NATs
 	m.upgrades.notBefore = time.Time{}
 	if m.find(m.current.route) == nil {
@@ -301,6 +302,7 @@ func (m *Machine) onLinksChanged(links []Link, costs []uint8) {
 		m.burst()
 		return
 	}
+	m.current.restart(m.now)
 	m.probeAdded(added)
 	m.punch()
 	for _, p := range m.pairs {

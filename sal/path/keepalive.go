@@ -9,8 +9,12 @@ import (
 // lead to.
 const keepAliveFloor = 10 * time.Second
 
-// lapsed notes that p fell silent, or looks different from outside, perhaps because a
-// NAT forgot it while nothing passed. If it was quiet for as long as a keep-alive
+// lapsedTries is how many challenges it takes, when only the last was answered, to
+// suspect that the first ones found a NAT closed.
+const lapsedTries = 3
+
+// lapsed notes that p fell silent, answered late, or looks different from outside,
+// perhaps because a NAT forgot it while nothing passed. If it was quiet for as long as a keep-alive
 // lets it be, they go more often from now on, until the links change.
 func (m *Machine) lapsed(p *pair) {
 	if p.way == wayRelayed || !m.sessions || p.quiet < m.keepAlive*3/4 || p.quiet > m.keepAlive*2 {

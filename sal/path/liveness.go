@@ -52,6 +52,8 @@ type liveness struct {
 
 	// suspected is when the current doubt began, checkBy when it is resolved.
 	suspected, checkBy time.Time
+	// readyAt is when what could take over is probed if the doubt is not gone by then.
+	readyAt time.Time
 	// lostAt is when the path was lost, or presumably so; zero in steady.
 	lostAt    time.Time
 	lastBurst time.Time
@@ -63,6 +65,9 @@ type liveness struct {
 // validated notes that p just answered.
 func (m *Machine) validated(p *pair) {
 	p.validated = m.now
+	if p.attempts >= lapsedTries {
+		m.lapsed(p)
+	}
 	p.attempts = 0
 	p.due, p.asked = time.Time{}, time.Time{}
 	m.prove(p)
@@ -117,7 +122,7 @@ func (m *Machine) suspect(all bool) {
 		return
 	}
 	if m.mode == steady {
-		m.suspected = m.now
+		m.suspected, m.readyAt = m.now, time.Time{}
 		m.mode = checking
 		m.checkBy = m.now.Add(m.checkTime())
 	}
@@ -177,6 +182,17 @@ func (m *Machine) lose(standbys bool) {
 		m.suspected = m.now
 		m.checkBy = m.now.Add(m.checkTime())
 		m.burst()
+	}
+}
+
+// readyStandbys challenges what worked a short while ago, so that the best of what
+// still does is known when the path in use is given up.
+func (m *Machine) readyStandbys() {
+	recently := m.now.Add(-standbyFreshness)
+	for _, p := range m.pairs {
+		if p != m.current && p.validated.After(recently) {
+			p.restart(m.now)
+		}
 	}
 }
 
@@ -310,8 +326,8 @@ func (m *Machine) runTimers() {
 			m.current.mtu.check(m.now)
 		}
 		m.suspect(false)
-		if m.spare != nil {
-			m.spare.restart(m.now) // it is ready when the answer does not come
+		if m.mode == checking {
+			m.readyAt = m.now.Add(m.checkBy.Sub(m.now) / 2)
 		}
 	}
 	if due(m.ignoredAt()) {
@@ -320,6 +336,10 @@ func (m *Machine) runTimers() {
 	if due(m.keepAliveAt()) {
 		m.suspect(false)
 		m.checkBy = m.now.Add(max(m.checkTime(), keepAliveLeast))
+	}
+	if m.mode == checking && due(m.readyAt) {
+		m.readyAt = time.Time{}
+		m.readyStandbys()
 	}
 	if m.mode == checking && due(m.checkBy) {
 		m.lose(false)
@@ -355,7 +375,7 @@ func (m *Machine) Deadline() time.Time {
 			t = earliest(t, m.current.mtu.due)
 		}
 	case checking:
-		t = m.checkBy
+		t = earliest(m.checkBy, m.readyAt)
 	case searching:
 		t = earliest(m.deathAt(), m.resolveAt)
 	}

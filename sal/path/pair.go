@@ -54,6 +54,12 @@ func (p *pair) remember(now time.Time, nonce uint64, quiet time.Duration) {
 	p.attempts++
 }
 
+// shares reports whether what breaks p is likely to break q: they have a link or a
+// relay in common.
+func (p *pair) shares(q *pair) bool {
+	return p.way == q.way && p.route.Link == q.route.Link && (p.way == wayDirect || p.route.Remote == q.route.Remote)
+}
+
 // lastSign is when something of the peer last came by it.
 func (p *pair) lastSign() time.Time { return later(p.heard, p.validated) }
 

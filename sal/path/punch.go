@@ -1,6 +1,9 @@
 package path
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// punchFirst and punchMost bound the back-off between rounds.
@@ -29,32 +32,43 @@ func (m *Machine) punch() {
 	m.probeUnproved()
 }
 
+// unproved reports whether p is direct and not known to work now.
+func (m *Machine) unproved(p *pair) bool {
+	return p != m.current && p.way == wayDirect &&
+		(p.validated.IsZero() || m.now.Sub(p.validated) >= proofLifetime || !p.asked.IsZero() && p.attempts >= 2)
+}
+
 // probeUnproved probes all direct pairs that are not proved.
 func (m *Machine) probeUnproved() {
 	for _, p := range m.pairs {
-		if p == m.current || p.way != wayDirect || !p.validated.IsZero() && m.now.Sub(p.validated) < proofLifetime {
+		if !m.unproved(p) {
 			continue
 		}
-		p.attempts = 0
+		p.attempts, p.peerCost = 0, CostNone // what it was told may be old
 		p.due = later(m.now, p.challenged.Add(punchSpacing))
 	}
 }
 
 // punchAt is when the next round begins without anything being new, zero if never.
 func (m *Machine) punchAt() time.Time {
-	if !m.cfg.Initiator || !m.sessions || m.mode != steady || m.current.way == wayDirect {
+	if !m.cfg.Initiator || !m.sessions || m.mode != steady {
 		return time.Time{}
 	}
 	return m.punching.at
 }
 
-// runPunching begins the round that is due.
+// runPunching begins the round that is due, unless there is nothing to gain.
 func (m *Machine) runPunching() {
 	if at := m.punchAt(); at.IsZero() || at.After(m.now) {
 		return
 	}
 	m.punching.wait = min(2*m.punching.wait, punchMost)
 	m.punching.at = m.now.Add(m.punching.wait)
+	if m.current.way == wayDirect && !slices.ContainsFunc(m.pairs, func(p *pair) bool {
+		return m.unproved(p) && m.cheaper(p, m.current)
+	}) {
+		return
+	}
 	m.ownSeq++
 	m.current.restart(m.now)
 	m.probeUnproved()

@@ -103,7 +103,7 @@ func (h *simHost) moveLeg(r *simRelay) {
 	}
 	leg.moving = true
 	s := h.sim
-	s.after(s.between(5*time.Millisecond, 500*time.Millisecond), func() {
+	s.after(s.between(5*time.Millisecond, max(s.net.legMost, 5*time.Millisecond)), func() {
 		leg.moving = false
 		for _, l := range h.links {
 			if h.usable(l) {

@@ -39,6 +39,8 @@ type simNetwork struct {
 	recordsDown              bool // nothing is resolved
 	recordsTrue              bool // records know even what NATs did
 	costs                    bool // links have costs
+	// legMost is how long the way to a relay takes to move, at most.
+	legMost time.Duration
 }
 
 // simLink is one access link of a host; external is what its address looks like
@@ -50,6 +52,7 @@ type simLink struct {
 	mtu      int
 	silent   bool // carries nothing, without anybody being told
 	cost     uint8
+	carried  int     // packets, both ways
 	nat      *simNAT // nil if external is all there is to say
 	// reflexive is how a relay saw it last.
 	reflexive netip.AddrPort
@@ -77,6 +80,8 @@ type simHost struct {
 	accepted  map[uint64]bool         // counters of messages the machine took
 	contacts  map[netip.AddrPort]*simContact
 	moves     int
+	probes    int // messages to addresses not proved
+	data      struct{ sent, got int }
 	resends   int
 	resolves  int
 
@@ -133,7 +138,7 @@ func newWorld(seed uint64, without guards, relays bool) *simulator {
 		start: time.Unix(1_700_000_000, 0),
 		trace: func(string, ...any) {},
 	}
-	s.now = s.start
+	s.now, s.net.legMost = s.start, 500*time.Millisecond
 	s.evil.sim = s
 	for i, name := range []string{"a", "b"} {
 		s.hosts[i] = &simHost{
@@ -222,6 +227,7 @@ func (s *simulator) transit(from *simHost, l *simLink, remote netip.AddrPort, si
 		return
 	}
 	source := l.leave(remote)
+	l.carried++
 	copies := 1
 	if s.chance(s.net.duplicate) {
 		copies = 2
@@ -239,6 +245,7 @@ func (s *simulator) transit(from *simHost, l *simLink, remote netip.AddrPort, si
 			if !slices.Contains(to.links, at) || !at.admits(remote, source) || at.silent || s.net.blackout || size > at.mtu {
 				return
 			}
+			at.carried++
 			deliver(to, at, source)
 		})
 	}
@@ -553,6 +560,7 @@ func (h *simHost) checkBudget(remote netip.AddrPort, size int) {
 	if c.genuine {
 		return
 	}
+	h.probes++
 	if size > 256 {
 		s.failf("host %s sent %d bytes to %s, which is not proved", h.name, size, remote)
 	}
@@ -601,6 +609,7 @@ func (h *simHost) sendData() {
 	r := h.used.Route
 	l := h.linkOf(r.Link)
 	h.sent = s.now
+	h.data.sent++
 	if relay := h.relayOf(r.Remote); relay != nil {
 		s.relayTransit(h, relay, func(to *simHost, source netip.AddrPort) {
 			to.receiveData(Route{Remote: source})
@@ -618,6 +627,7 @@ func (h *simHost) sendData() {
 
 func (h *simHost) receiveData(r Route) {
 	h.got = h.sim.now
+	h.data.got++
 	h.dataInterval = 0
 	if !h.validated[r.Remote] {
 		h.contact(r.Remote).credit += 3 * 1400

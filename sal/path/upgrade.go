@@ -80,6 +80,15 @@ func (m *Machine) vindicated() {
 	u.blamed = time.Time{}
 }
 
+// unspare probes the metered pairs that cost less than the path in use, which is new.
+func (m *Machine) unspare() {
+	for _, p := range m.pairs {
+		if p != m.current && p.due.IsZero() && m.metered(p) && !m.cheaper(m.current, p) {
+			p.restart(m.now)
+		}
+	}
+}
+
 // spared reports whether p is not to be probed: it is metered, and something cheaper
 // works.
 func (m *Machine) spared(p *pair) bool {
