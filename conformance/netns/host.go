@@ -20,6 +20,7 @@ type Host struct {
 	number int
 	dir    string
 	router bool
+	nat    *nat // nil unless it is one; owned by the one caller at a time
 	thread *thread
 	net    *netlink.Handle
 

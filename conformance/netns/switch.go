@@ -71,6 +71,13 @@ func nth(p netip.Prefix, n int) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
+// SetGateway says which IPv4 address is the gateway of what is attached from now
+// on, where no router is attached: that of the other half of a joined segment.
+func (s *Switch) SetGateway(a netip.Addr) {
+	_, v6 := s.gateways()
+	s.setGateways(a, v6)
+}
+
 func (s *Switch) gateways() (v4, v6 netip.Addr) {
 	s.lab.mu.Lock()
 	defer s.lab.mu.Unlock()
