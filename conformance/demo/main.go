@@ -23,12 +23,16 @@ import (
 	"time"
 
 	"scn.alt/scn/conformance/netns"
+	"scn.alt/scn/conformance/overlay"
 )
+
+// serveFiles is the argument that makes this program the file server.
+const serveFiles = "serve-files"
 
 func main() {
 	// A second copy of the program is the file server on the provider's host.
 	if len(os.Args) == 4 && os.Args[1] == serveFiles {
-		fail(runFileServer(os.Args[2], os.Args[3]))
+		fail(overlay.ServeFiles(os.Args[2], os.Args[3]))
 		return
 	}
 	binary := flag.String("scn", "bin/scn", "the scn binary to show")

@@ -34,8 +34,8 @@ func (s *stage) play(ctx context.Context, sum string, size int64) error {
 	}
 	defer echo.Close()
 	url := "http://files.top/" + fileName
-	s.say("client: curl %s, %d MB at %d MiB/s; beside it a UDP echo every %v", url, size/1_000_000, rate>>20, overlay.Interval)
-	transfer, err := s.download(ctx, url)
+	s.say("client: curl %s, %d MB at %d MiB/s; beside it a UDP echo every %v", url, size/1_000_000, overlay.Rate>>20, overlay.Interval)
+	transfer, err := overlay.StartDownload(ctx, s.client.host, url)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (s *stage) play(ctx context.Context, sum string, size int64) error {
 		return err
 	}
 	quiet, _ := echo.Silence(time.Now().Add(-between / 2))
-	events := []event{{name: "at rest", where: "—", silence: quiet, heard: true, stall: transfer.stall(time.Now().Add(-between/2), time.Now())}}
+	events := []event{{name: "at rest", where: "—", silence: quiet, heard: true, stall: transfer.Stall(time.Now().Add(-between/2), time.Now())}}
 	for _, scene := range []func(context.Context) (event, error){s.clientMoves, s.providerMoves, s.bothMove, s.nothingWorks} {
 		e, err := scene(ctx)
 		if err != nil {
@@ -54,14 +54,14 @@ func (s *stage) play(ctx context.Context, sum string, size int64) error {
 		}
 		now := time.Now()
 		e.silence, e.heard = echo.SilenceBetween(e.usable, now)
-		e.stall = transfer.stall(e.usable, now)
-		s.say("  %s: silence %s, %d MB downloaded", e.name, gap(e.silence, e.heard), transfer.size()/1_000_000)
+		e.stall = transfer.Stall(e.usable, now)
+		s.say("  %s: silence %s, %d MB downloaded", e.name, gap(e.silence, e.heard), transfer.Size()/1_000_000)
 		events = append(events, e)
 	}
-	got, err := transfer.wait()
+	got, err := transfer.Wait()
 	s.say("client: curl has ended")
 	s.table(ctx, events)
-	fmt.Printf("\nsent      SHA-256 %s, %d bytes\nreceived  SHA-256 %s, %d bytes\n", sum, size, got, transfer.size())
+	fmt.Printf("\nsent      SHA-256 %s, %d bytes\nreceived  SHA-256 %s, %d bytes\n", sum, size, got, transfer.Size())
 	if err != nil {
 		return fmt.Errorf("curl: %w", err)
 	}

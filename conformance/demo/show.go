@@ -67,7 +67,7 @@ func show(ctx context.Context, binary string, size int64, verbose bool) (err err
 	if err := s.build(ctx, lab); err != nil {
 		return err
 	}
-	sum, err := makeFile(filepath.Join(work, "www", fileName), size)
+	sum, err := overlay.MakeFile(filepath.Join(work, "www", fileName), size)
 	if err != nil {
 		return err
 	}

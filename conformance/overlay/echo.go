@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,68 +53,124 @@ func (s *EchoServer) Close() error {
 	return err
 }
 
-// Echo sends a packet every Interval and remembers when the answers came.
+// Echo sends packets at a steady pace and remembers which answers came, and
+// when.
 type Echo struct {
-	conn net.Conn
-	stop chan struct{}
-	wg   sync.WaitGroup
+	conn     net.Conn
+	interval time.Duration
+	size     int
+	stop     chan struct{}
+	wg       sync.WaitGroup
 
 	mu       sync.Mutex // guards below
 	arrivals []time.Time
-	sent     int
-	errors   int // of send and receive: ICMP errors reach the socket so
+	sent     []time.Time // by number
+	answered []bool      // by number
+	errors   int         // of send and receive: ICMP errors reach the socket so
 }
 
-// StartEcho begins an echo from the host to a UDP address. It does not end with
-// ctx, but with Close.
+// StartEcho begins an echo of small packets, one every Interval, from the host to
+// a UDP address. It does not end with ctx, but with Close.
 func StartEcho(ctx context.Context, h *netns.Host, address string) (*Echo, error) {
+	return StartStream(ctx, h, address, Interval, 16)
+}
+
+// StartStream is StartEcho with packets of a size, of 16 to 1,400 bytes, at
+// another interval.
+func StartStream(ctx context.Context, h *netns.Host, address string, interval time.Duration, size int) (*Echo, error) {
 	c, err := h.Dial(ctx, "udp", address)
 	if err != nil {
 		return nil, err
 	}
-	e := &Echo{conn: c, stop: make(chan struct{})}
+	e := &Echo{conn: c, interval: interval, size: min(max(size, 16), 1400), stop: make(chan struct{})}
 	e.wg.Go(e.send)    // ends when Close closes stop
 	e.wg.Go(e.receive) // ends when Close closes the socket
 	return e, nil
 }
 
 func (e *Echo) send() {
-	tick := time.NewTicker(Interval)
+	tick := time.NewTicker(e.interval)
 	defer tick.Stop()
-	var packet [16]byte
+	packet := make([]byte, e.size)
 	for n := uint64(0); ; n++ {
 		select {
 		case <-tick.C:
 		case <-e.stop:
 			return
 		}
-		binary.BigEndian.PutUint64(packet[:], n)
-		_, err := e.conn.Write(packet[:])
+		binary.BigEndian.PutUint64(packet, n)
 		e.mu.Lock()
-		e.sent++
-		if err != nil {
-			e.errors++
+		e.sent = append(e.sent, time.Now())
+		e.answered = append(e.answered, false)
+		e.mu.Unlock()
+		if _, err := e.conn.Write(packet); err != nil {
+			e.failed()
+		}
+	}
+}
+
+func (e *Echo) failed() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.errors++
+}
+
+func (e *Echo) receive() {
+	packet := make([]byte, 2048)
+	for {
+		n, err := e.conn.Read(packet)
+		now := time.Now()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || n != e.size {
+			e.failed()
+			continue
+		}
+		number := binary.BigEndian.Uint64(packet)
+		e.mu.Lock()
+		if number < uint64(len(e.answered)) {
+			e.arrivals = append(e.arrivals, now)
+			e.answered[number] = true
 		}
 		e.mu.Unlock()
 	}
 }
 
-func (e *Echo) receive() {
-	var packet [64]byte
-	for {
-		_, err := e.conn.Read(packet[:])
-		now := time.Now()
-		if errors.Is(err, net.ErrClosed) {
-			return
+// Lost returns how many packets were sent between two moments, and how many of
+// them have no answer by now.
+func (e *Echo) Lost(since, until time.Time) (sent, lost int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	from, _ := slices.BinarySearchFunc(e.sent, since, time.Time.Compare)
+	for i := from; i < len(e.sent) && e.sent[i].Before(until); i++ {
+		sent++
+		if !e.answered[i] {
+			lost++
 		}
-		e.mu.Lock()
-		if err == nil {
-			e.arrivals = append(e.arrivals, now)
-		} else {
-			e.errors++
-		}
-		e.mu.Unlock()
 	}
+	return sent, lost
+}
+
+// Silences returns every time without an answer between two moments that lasted
+// at least so long, in their order.
+func (e *Echo) Silences(since, until time.Time, least time.Duration) (list []time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	last := since
+	note := func(t time.Time) {
+		if d := t.Sub(last); d >= least {
+			list = append(list, d)
+		}
+		last = t
+	}
+	for _, a := range e.arrivals {
+		if !a.Before(since) && !a.After(until) {
+			note(a)
+		}
+	}
+	note(until)
+	return list
 }
 
 // Silence returns the longest time without an answer from the given moment on
@@ -169,7 +226,7 @@ func (e *Echo) Settle(ctx context.Context, quiet time.Duration) error {
 func (e *Echo) Counts() (sent, answered, failed int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.sent, len(e.arrivals), e.errors
+	return len(e.sent), len(e.arrivals), e.errors
 }
 
 // Close ends the echo.

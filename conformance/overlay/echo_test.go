@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -31,6 +32,23 @@ func TestSilenceBetween(t *testing.T) {
 				t.Errorf("%v, %v; want %d ms, %v", got, heard, c.want, c.heard)
 			}
 		})
+	}
+}
+
+func TestLostAndSilences(t *testing.T) {
+	start := time.Unix(1_700_000_000, 0)
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	e := &Echo{
+		sent:     []time.Time{at(0), at(2), at(4), at(6), at(8)},
+		answered: []bool{true, false, true, false, true},
+		arrivals: []time.Time{at(1), at(5), at(30)},
+	}
+	if sent, lost := e.Lost(at(2), at(8)); sent != 3 || lost != 2 {
+		t.Errorf("%d sent, %d lost; want 3 and 2", sent, lost)
+	}
+	got := e.Silences(at(0), at(40), 10*time.Millisecond)
+	if want := []time.Duration{25 * time.Millisecond, 10 * time.Millisecond}; !slices.Equal(got, want) {
+		t.Errorf("silences %v, want %v", got, want)
 	}
 }
 
@@ -70,6 +88,12 @@ func TestEchoOverAPlainNetwork(t *testing.T) {
 	after, heard := e.Silence(mended)
 	if !heard || after > 200*time.Millisecond {
 		t.Errorf("after the cut the silence is %v, heard %v", after, heard)
+	}
+	if sent, lost := e.Lost(time.Now().Add(-250*time.Millisecond), time.Now().Add(-50*time.Millisecond)); sent == 0 || lost > 0 {
+		t.Errorf("of %d packets on a quiet network %d were lost", sent, lost)
+	}
+	if sent, lost := e.Lost(cut, mended); lost < sent/2 {
+		t.Errorf("of %d packets into a cut cable %d were lost", sent, lost)
 	}
 	if sent, answered, _ := e.Counts(); answered == 0 || answered > sent {
 		t.Errorf("%d of %d packets answered", answered, sent)

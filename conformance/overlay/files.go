@@ -1,4 +1,4 @@
-package main
+package overlay
 
 import (
 	"bufio"
@@ -13,18 +13,17 @@ import (
 	"time"
 )
 
-// serveFiles is the argument that makes this program the file server.
-const serveFiles = "serve-files"
-
-// A piece is sent every so often, so that a download lasts through the whole
-// story, and a pause of it is seen at once.
+// Rate is how many bytes per second a file server of ServeFiles sends. A piece is
+// sent every so often, so that a download lasts through a whole story, and a pause
+// of it is seen at once.
 const (
-	rate  = 5 << 20 // bytes per second
+	Rate  = 5 << 20
 	piece = 32 << 10
 )
 
-// runFileServer serves a directory, at a limited rate, until it is killed.
-func runFileServer(dir, address string) error {
+// ServeFiles serves a directory at a limited rate, until it is killed: it is for
+// a program of its own.
+func ServeFiles(dir, address string) error {
 	files := http.FileServer(http.Dir(dir))
 	server := &http.Server{
 		Addr:              address,
@@ -53,7 +52,7 @@ func (l *limited) Write(b []byte) (sent int, err error) {
 		time.Sleep(time.Until(l.next))
 		var n int
 		n, err = l.ResponseWriter.Write(b[:min(piece, len(b))])
-		l.next = l.next.Add(time.Duration(n) * time.Second / rate)
+		l.next = l.next.Add(time.Duration(n) * time.Second / Rate)
 		sent, b = sent+n, b[n:]
 		if err == nil {
 			err = http.NewResponseController(l.ResponseWriter).Flush()
@@ -62,8 +61,8 @@ func (l *limited) Write(b []byte) (sent int, err error) {
 	return sent, err
 }
 
-// makeFile writes a file of random bytes and returns its SHA-256.
-func makeFile(path string, size int64) (string, error) {
+// MakeFile writes a file of random bytes and returns its SHA-256.
+func MakeFile(path string, size int64) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", err
 	}
