@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -47,8 +48,27 @@ func (h *Host) Attach(s *Switch, n int) *Link {
 	l.must(err, "link %s of %s", link.name, h.name)
 	l.must(l.net.LinkSetUp(link.port), "link %s of %s", link.name, h.name)
 	l.must(h.net.LinkSetUp(link.near), "link %s of %s", link.name, h.name)
+	link.await()
 	link.plug(s, n)
+	link.await()
 	return link
+}
+
+// await waits until the kernel has noticed that both ends are up, which it does
+// by and by: a switch loses what comes before, and a question for a neighbour that
+// is lost is repeated only after a second.
+func (k *Link) await() {
+	h := k.host
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		near, err := h.net.LinkByName(k.name)
+		h.lab.must(err, "link %s of %s", k.name, h.name)
+		port, err := h.lab.net.LinkByName(k.port.Attrs().Name)
+		h.lab.must(err, "link %s of %s", k.name, h.name)
+		if near.Attrs().OperState == netlink.OperUp && port.Attrs().OperState == netlink.OperUp {
+			return
+		}
+	}
+	h.lab.cfg.Fatal("netns: link %s of %s does not come up", k.name, h.name)
 }
 
 // Name returns the interface's name on the host.
