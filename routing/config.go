@@ -23,8 +23,12 @@ type Config struct {
 	// after it; an unspecified address means IPv4 and IPv6.
 	Listen netip.AddrPort
 	// Mobile nodes are DHT clients: they store nothing for others and are in
-	// nobody's routing table.
+	// nobody's routing table. Others are servers unless they cannot be reached (see
+	// Router.Unreachable).
 	Mobile bool
+	// Advertise are addresses at which this node is reached from elsewhere, DHT and
+	// all, besides the host's own: a port forwarding of both ports. Default none.
+	Advertise []netip.AddrPort
 	// StateDir is where sequence numbers, own records and recently seen peers are
 	// kept. It must exist. Empty: nothing is kept, for tests only.
 	StateDir string

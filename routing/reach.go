@@ -26,6 +26,7 @@ var unreachable = []netip.Prefix{
 	netip.MustParsePrefix("::/96"),
 	netip.MustParsePrefix("100::/64"),
 	netip.MustParsePrefix("fd53:434e::/32"),
+	netip.MustParsePrefix("fd53:5200::/24"), // stands for a way through a relay
 	netip.MustParsePrefix("fe80::/10"),
 	netip.MustParsePrefix("ff00::/8"),
 }

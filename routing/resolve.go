@@ -155,7 +155,7 @@ func (r *Router) candidate(g record.Grant) record.Candidate {
 	var addresses []netip.AddrPort
 	if g.Node == r.self {
 		c.Source = record.FromSelf
-		c.Locators = slices.Clone(r.ownAddresses())
+		c.Locators, c.Relays = slices.Clone(r.ownAddresses()), slices.Clone(r.ownRelays())
 		return c
 	}
 	if e, ok := r.known(nodeKey(g.Node)); ok {
@@ -222,7 +222,7 @@ func (r *Router) ResolveNode(ctx context.Context, node identity.NodeID) iter.Seq
 		found := false
 		answer := func() (more bool) {
 			c := r.candidate(record.Grant{Node: node})
-			if len(c.Locators) == 0 || found && sameCandidate(c, last) {
+			if len(c.Locators) == 0 && len(c.Relays) == 0 || found && sameCandidate(c, last) {
 				return true
 			}
 			last, found = c, true

@@ -71,16 +71,18 @@ type Router struct {
 	messenger *pb.ProtocolMessenger
 	protocol  protocol.ID
 	announce  event.Emitter
-	values    *records.ValueStore
-	store     *store
-	validator *validator
-	cache     *cache
-	sequence  *sequencer
-	recent    *recentPeers
-	gater     *gater
-	reach     reach
-	sources   *sources
-	era       era
+	// reachability tells the DHT whether to be a server.
+	reachability event.Emitter
+	values       *records.ValueStore
+	store        *store
+	validator    *validator
+	cache        *cache
+	sequence     *sequencer
+	recent       *recentPeers
+	gater        *gater
+	reach        reach
+	sources      *sources
+	era          era
 
 	life context.Context // ends with Close
 	stop context.CancelFunc
@@ -93,7 +95,11 @@ type Router struct {
 	// Atomic.
 	file      atomic.Pointer[network.File]
 	addresses atomic.Pointer[[]netip.AddrPort]
-	counters  counters
+	// hostedAddresses are those of them at which the DHT can be reached.
+	hostedAddresses atomic.Pointer[[]netip.AddrPort]
+	relays          atomic.Pointer[[]identity.NodeID]
+	client          atomic.Bool // of the DHT, because nobody can reach this node
+	counters        counters
 
 	adopting sync.Mutex // one network file after the other
 	signing  sync.Mutex // one node record after the other, so that sequence and addresses agree
@@ -165,17 +171,20 @@ func Open(cfg Config) (_ *Router, err error) {
 
 // openDHT makes the libp2p host and the DHT on it.
 func (r *Router) openDHT() (err error) {
-	if r.host, r.sockets, err = newHost(r.cfg, r.gater, &roaming{era: &r.era, sources: r.sources}, r.ownAddresses); err != nil {
+	if r.host, r.sockets, err = newHost(r.cfg, r.gater, &roaming{era: &r.era, sources: r.sources}, r.dhtAddresses); err != nil {
 		return err
 	}
 	r.swarm = r.host.Network().(*swarm.Swarm)
 	if r.announce, err = r.host.EventBus().Emitter(new(event.EvtLocalAddressesUpdated)); err != nil {
 		return err
 	}
+	if r.reachability, err = r.host.EventBus().Emitter(new(event.EvtLocalReachabilityChanged)); err != nil {
+		return err
+	}
 	r.host.Network().Notify(r.notifiee())
 	r.store = newStore(string(r.host.ID()), r.cfg.StoreSize, r.validator.open, r.heard)
 	r.values = records.NewValueStore(r.store, r.validator, maxRecordAge)
-	mode := dht.ModeServer // ModeAuto stays a client on private networks, and finds nobody
+	mode := dht.ModeAutoServer // ModeAuto stays a client until told otherwise, and finds nobody
 	if r.cfg.Mobile {
 		mode = dht.ModeClient
 	}
@@ -255,8 +264,10 @@ func (r *Router) Close() error {
 	if r.dht != nil {
 		errs = append(errs, r.dht.Close())
 	}
-	if r.announce != nil {
-		errs = append(errs, r.announce.Close())
+	for _, e := range []event.Emitter{r.announce, r.reachability} {
+		if e != nil {
+			errs = append(errs, e.Close())
+		}
 	}
 	if r.host != nil {
 		errs = append(errs, r.host.Close(), r.sockets.Close())

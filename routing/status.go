@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"scn.alt/scn/routing/identity"
 )
 
 // Status tells how the Router is doing.
@@ -15,6 +17,8 @@ type Status struct {
 	Peers, Connected int
 	// Addresses are what the node's record says, SAL ports.
 	Addresses []netip.AddrPort
+	// Relays are what the node's record says forwards to it.
+	Relays []identity.NodeID
 	// Sequence is the newest sequence number of the node's record, 0 before the
 	// first was made.
 	Sequence uint64
@@ -86,9 +90,9 @@ type counters struct {
 func (r *Router) Status() Status {
 	s := Status{
 		Mode: "server", Peers: r.dht.RoutingTable().Size(), Connected: len(r.connected()),
-		Addresses: slices.Clone(r.ownAddresses()), NetworkSequence: r.Network().Sequence,
+		Addresses: slices.Clone(r.ownAddresses()), Relays: slices.Clone(r.ownRelays()), NetworkSequence: r.Network().Sequence,
 	}
-	if r.cfg.Mobile {
+	if r.isClient() {
 		s.Mode = "client"
 	}
 	r.mu.Lock()
