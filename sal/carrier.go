@@ -7,6 +7,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal/relay"
 	"scn.alt/scn/sal/underlay"
 )
 
@@ -20,6 +21,8 @@ type carrier interface {
 	// accepted makes the association of an accepted connection.
 	accepted(stranger net.Addr, node identity.NodeID) (association, error)
 	locators() []netip.AddrPort
+	// setRelays tells this node's home relays to all peers.
+	setRelays([]identity.NodeID)
 	kick()
 	metrics() underlay.Metrics
 	close() error
@@ -32,6 +35,15 @@ type association interface {
 	SetLocators([]netip.AddrPort)
 	SetSessions(open int)
 	Info() underlay.Info
+	// GrantRelay lets the peer have datagrams forwarded, RevokeRelay not any more.
+	GrantRelay() (relay.Token, error)
+	RevokeRelay()
+	// UseRelay makes the peer a way to others, DropRelay not any more.
+	UseRelay(relay.Token) error
+	DropRelay()
+	// ProbeRelay sends something to this node itself through the peer. It comes back
+	// by carrierCallbacks.relayEcho.
+	ProbeRelay(serial uint64)
 	Close() error
 }
 
@@ -40,11 +52,20 @@ type carrierCallbacks struct {
 	resolve         func(identity.NodeID)
 	locatorsChanged func([]netip.AddrPort)
 	dead            func(association)
+	// relaysTold gives the home relays of a peer; relayUnknown a registered node that
+	// sent to one that is not; relayEcho the relay a probe came back from.
+	relaysTold   func(peer identity.NodeID, relays []identity.NodeID)
+	relayUnknown func(sender identity.NodeID, destination relay.Prefix)
+	relayEcho    func(relay identity.NodeID, serial uint64)
 }
 
 type underlayCarrier struct{ socket *underlay.Socket }
 
 func openUnderlay(cfg Config, callbacks carrierCallbacks) (carrier, error) {
+	var limits *relay.Limits
+	if cfg.Relay != nil {
+		limits = &cfg.Relay.Limits
+	}
 	socket, err := underlay.Open(underlay.Config{
 		Listen:          cfg.Listen,
 		IgnoreInterface: cfg.IgnoreInterface,
@@ -55,6 +76,11 @@ func openUnderlay(cfg Config, callbacks carrierCallbacks) (carrier, error) {
 		Resolve:         callbacks.resolve,
 		LocatorsChanged: callbacks.locatorsChanged,
 		Dead:            func(a *underlay.Association) { callbacks.dead(a) },
+		Node:            cfg.Key.Node(),
+		Relay:           limits,
+		RelaysTold:      callbacks.relaysTold,
+		RelayUnknown:    callbacks.relayUnknown,
+		RelayEcho:       callbacks.relayEcho,
 		Logger:          cfg.Logger,
 	})
 	if err != nil {
@@ -85,7 +111,8 @@ func (c underlayCarrier) accepted(stranger net.Addr, node identity.NodeID) (asso
 	return a, nil
 }
 
-func (c underlayCarrier) locators() []netip.AddrPort { return c.socket.Locators() }
-func (c underlayCarrier) kick()                      { c.socket.Kick() }
-func (c underlayCarrier) metrics() underlay.Metrics  { return c.socket.Metrics() }
-func (c underlayCarrier) close() error               { return c.socket.Close() }
+func (c underlayCarrier) setRelays(list []identity.NodeID) { c.socket.SetRelays(list) }
+func (c underlayCarrier) locators() []netip.AddrPort       { return c.socket.Locators() }
+func (c underlayCarrier) kick()                            { c.socket.Kick() }
+func (c underlayCarrier) metrics() underlay.Metrics        { return c.socket.Metrics() }
+func (c underlayCarrier) close() error                     { return c.socket.Close() }

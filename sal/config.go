@@ -53,6 +53,15 @@ type Config struct {
 	// LocatorsChanged receives the node's locators soon after Open and at each
 	// change. It must return soon. Default: nobody is told.
 	LocatorsChanged func([]netip.AddrPort)
+	// Relay makes the node a relay for others. Default: it is none.
+	Relay *RelayConfig
+	// BootstrapRelays returns nodes that may be relays and where they are: the
+	// bootstrap nodes of the network. It is asked now and then and must return soon.
+	// Default: only relays that others tell of are used.
+	BootstrapRelays func() []record.Candidate
+	// RelaysChanged receives this node's home relays, to be published, whenever they
+	// change. It must return soon. Default: nobody is told.
+	RelaysChanged func([]identity.NodeID)
 	// IgnoreInterface reports network interfaces never to be used. Default:
 	// virtual ones, as underlay.IgnoreVirtual says.
 	IgnoreInterface func(name string) bool
@@ -141,6 +150,11 @@ func (c Config) Validate() error {
 	} {
 		if t <= 0 {
 			fault("%s %s is not positive", name, t)
+		}
+	}
+	if c.Relay != nil {
+		if err := c.Relay.Limits.Validate(); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if len(c.Hello) > MaxExtension {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -293,7 +292,7 @@ func (r *racer) merge(a resolution) {
 		switch {
 		case c.Node == r.node.id:
 		case slices.Contains(r.tried, c.Node):
-			r.node.betterLocators(c.Node, c.Locators)
+			r.node.betterCandidate(c)
 		default:
 			r.options = append(r.options, option{Candidate: c})
 		}
@@ -340,7 +339,7 @@ func (n *Node) describe(options []option) {
 	defer n.mu.Unlock()
 	for i := range options {
 		o := &options[i]
-		o.reachable = len(o.Locators) > 0
+		o.reachable = len(o.Locators) > 0 || len(o.Relays) > 0
 		p := n.peers[o.Node]
 		if p == nil {
 			continue
@@ -352,19 +351,18 @@ func (n *Node) describe(options []option) {
 	}
 }
 
-// betterLocators passes new addresses on to a handshake in progress.
-func (n *Node) betterLocators(id identity.NodeID, locators []netip.AddrPort) {
-	if len(locators) == 0 {
+// betterCandidate passes new addresses and relays on to a handshake in progress.
+func (n *Node) betterCandidate(c record.Candidate) {
+	if len(c.Locators) == 0 && len(c.Relays) == 0 {
 		return
 	}
 	n.mu.Lock()
-	var assoc association
-	if p := n.peers[id]; p != nil && p.dial != nil {
-		assoc = p.dial.assoc
-	}
+	p := n.peers[c.Node]
+	dialling := p != nil && p.dial != nil && p.dial.assoc != nil
 	n.mu.Unlock()
-	if assoc != nil {
-		assoc.SetLocators(slices.Clone(locators))
+	if dialling {
+		n.notePeer(c)
+		n.pushRemotes(c.Node)
 	}
 }
 

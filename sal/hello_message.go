@@ -8,6 +8,9 @@ import (
 
 const helloFixedSize = 28
 
+// capabilityRelay, in a hello, says that the node is a relay.
+const capabilityRelay = 1 << 0
+
 // helloMessage is the first thing each side says on its control stream, a
 // unidirectional stream opened as soon as the connection stands.
 //

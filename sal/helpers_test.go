@@ -22,8 +22,11 @@ func realUnderlay() bool { return os.Getenv("SCN_TEST_PLAIN") == "" }
 func testNode(t testing.TB, i int, r *saltest.Resolver, change ...func(*Config)) *Node {
 	t.Helper()
 	cfg := Config{
-		Key: saltest.Key(i), Network: testNetwork, Resolver: r, AllowLoopback: true,
+		Key: saltest.Key(i), Network: testNetwork, AllowLoopback: true,
 		IgnoreInterface: func(name string) bool { return name != "lo" },
+	}
+	if r != nil {
+		cfg.Resolver = r
 	}
 	if !realUnderlay() {
 		cfg.openCarrier = openPlain

@@ -11,6 +11,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal/homes"
 	"scn.alt/scn/sal/underlay"
 )
 
@@ -39,13 +40,15 @@ type link struct {
 
 	mu       sync.Mutex // guards below
 	sessions map[*session]struct{}
-	idle     time.Time // since when there is no session
-	lastEnd  time.Time // when a session last ended
-	retired  bool
-	ended    bool // takes no session any more
-	instance [16]byte
-	known    bool   // instance is known
-	said     []byte // the opaque part of the peer's hello
+	// registrations counts those of the sessions that are for relaying.
+	registrations int
+	idle          time.Time // since when there is no session
+	lastEnd       time.Time // when a session last ended
+	retired       bool
+	ended         bool // takes no session any more
+	instance      [16]byte
+	known         bool   // instance is known
+	said          []byte // the opaque part of the peer's hello
 }
 
 func newLink(n *Node, peer identity.NodeID, initiator bool, conn *quic.Conn, assoc association) *link {
@@ -130,6 +133,9 @@ func (l *link) sendHello() {
 		return
 	}
 	m := helloMessage{Instance: l.node.instance, Time: l.node.cfg.Clock().UnixNano(), Extension: l.node.cfg.Hello}
+	if l.node.relay != nil {
+		m.Capabilities |= capabilityRelay
+	}
 	_, _ = s.Write(m.Append(nil))
 	// The stream stays open for later control messages.
 }
@@ -161,6 +167,11 @@ func (l *link) greet(m helloMessage) {
 	close(l.greeted)
 	l.node.clock.observe(l.peer, time.Unix(0, m.Time), l.node.cfg.Clock(), l.quic.ConnectionStats().SmoothedRTT)
 	l.node.endStale(l.peer, time.Now())
+	if m.Capabilities&capabilityRelay != 0 {
+		if at, ok := relayAt(l.peer, l); ok {
+			l.node.relays.know(l.peer, at.Addresses, homes.FromRelay)
+		}
+	}
 }
 
 func readHello(r io.Reader) (helloMessage, error) {
@@ -217,9 +228,14 @@ func (l *link) removeSession(s *session) {
 		return
 	}
 	delete(l.sessions, s)
-	l.lastEnd = time.Now()
+	now := time.Now()
+	if s.registration {
+		l.registrations--
+	} else {
+		l.lastEnd = now
+	}
 	if len(l.sessions) == 0 {
-		l.idle = l.lastEnd
+		l.idle = now
 		l.assoc.SetSessions(0)
 	}
 }
@@ -282,11 +298,23 @@ func (l *link) expire(now time.Time) {
 	}
 }
 
-// openCount returns how many sessions are open.
+// openCount returns how many sessions are open, without registrations at relays.
 func (l *link) openCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.sessions)
+	return len(l.sessions) - l.registrations
+}
+
+// noteRegistration notes that one of the sessions is a registration at a relay: nobody
+// keeps its reader waiting, and it is no session of the link's users.
+func (l *link) noteRegistration(s *session) {
+	s.win.close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, open := l.sessions[s]; open && !s.registration {
+		s.registration = true
+		l.registrations++
+	}
 }
 
 // heldBytes sums what sessions may hold whose reader does not wait for data.

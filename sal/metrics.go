@@ -39,6 +39,11 @@ type Metrics struct {
 	// DatagramsSent, DatagramsReceived and DatagramsDropped count those of packet
 	// sessions; DatagramsMalformed what was no message at all.
 	DatagramsSent, DatagramsReceived, DatagramsDropped, DatagramsMalformed uint64
+	// HomeRelays, AilingRelays and OtherRelays are where this node is registered now:
+	// at home relays that are well or are not, and at those of its peers.
+	HomeRelays, AilingRelays, OtherRelays int
+	// Registered is how many nodes are registered here, 0 where this is no relay.
+	Registered int
 	// Underlay are the counters of the socket below.
 	Underlay underlay.Metrics
 }
@@ -56,6 +61,10 @@ func (n *Node) Metrics() Metrics {
 		DatagramsSent: c.lostSent.Load(), DatagramsReceived: c.lostReceived.Load(),
 		DatagramsDropped: c.lostDropped.Load(), DatagramsMalformed: c.lostMangled.Load(),
 		Underlay: n.carrier.metrics(),
+	}
+	m.HomeRelays, m.OtherRelays, m.AilingRelays = n.relays.counts()
+	if n.relay != nil {
+		m.Registered = n.relay.len()
 	}
 	for _, l := range n.allLinks() {
 		m.OpenConnections++
@@ -78,6 +87,12 @@ type PeerInfo struct {
 	// MTU is the largest UDP payload that the path carries whole.
 	MTU      int
 	Sessions int
+	// Relay is the node that forwards between this one and the peer; zero when the
+	// path is direct. Tunnelled paths go through TCP. Why says in words why the path
+	// is the one it is.
+	Relay     identity.NodeID
+	Tunnelled bool
+	Why       string
 	// Moves counts changes of the path, LastGap is how long nothing arrived at the
 	// last of them.
 	Moves                    uint64
@@ -114,6 +129,7 @@ func (n *Node) Peers() []PeerInfo {
 			RTT: cmp.Or(info.RTT, l.quic.ConnectionStats().SmoothedRTT), MTU: info.MTU,
 			Sessions: l.openCount(), Moves: info.Moves, LastGap: info.LastGap,
 			BytesSent: info.BytesSent, BytesReceived: info.BytesReceived, Since: l.opened, Hello: l.helloExtension(),
+			Relay: info.Relay, Tunnelled: info.Tunnelled, Why: info.Why,
 		}
 		if k := len(peers) - 1; k >= 0 && peers[k].Node == p.Node {
 			p.Sessions += peers[k].Sessions

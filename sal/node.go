@@ -40,6 +40,8 @@ type Node struct {
 	pings    pingTable
 	loops    loopTable
 	lone     loneTable
+	relays   *relays
+	relay    *relayServer // nil unless this node is a relay
 	guard    handshakeGuard
 	counters counters
 	wg       sync.WaitGroup
@@ -69,12 +71,23 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n.tls = baseTLS(cert, cfg.Network)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.relays = newRelays(n)
+	if cfg.Relay != nil {
+		if err := n.openRelay(); err != nil {
+			n.cancel()
+			return nil, err
+		}
+	}
 	if err := n.listen(); err != nil {
 		n.cancel()
 		return nil, fmt.Errorf("sal: open: %w", err)
 	}
 	n.wg.Go(n.acceptLoop)
 	n.wg.Go(n.janitor)
+	n.wg.Go(n.relays.loop)
+	if n.relay != nil {
+		n.wg.Go(n.relay.tellRelays)
+	}
 	return n, nil
 }
 
@@ -90,6 +103,7 @@ func (n *Node) listen() error {
 	}
 	n.carrier, err = n.cfg.openCarrier(n.cfg, carrierCallbacks{
 		resolve: n.resolvePeer, locatorsChanged: n.locatorsChanged, dead: n.pathDead,
+		relaysTold: n.relaysTold, relayUnknown: n.relayUnknown, relayEcho: n.relays.echoed,
 	})
 	if err != nil {
 		return err
@@ -203,6 +217,7 @@ func (n *Node) withAdvertised(found []netip.AddrPort) []netip.AddrPort {
 
 // locatorsChanged is called by the carrier.
 func (n *Node) locatorsChanged(found []netip.AddrPort) {
+	n.relays.moved()
 	if f := n.cfg.LocatorsChanged; f != nil {
 		f(n.withAdvertised(found))
 	}

@@ -140,7 +140,7 @@ func (n *Node) admitSession(s *session) (Handler, Status) {
 	if status != StatusAccepted {
 		return nil, status
 	}
-	if authorize := n.cfg.Authorizer; authorize != nil && s.link != nil {
+	if authorize := n.cfg.Authorizer; authorize != nil && s.link != nil && !n.isRegistration(s) {
 		if err := authorize(s.info.Peer, s.info.Service, s.info.Port, s.info.Protocol); err != nil {
 			n.counters.unauthorized.Add(1)
 			return nil, StatusNotAuthorized

@@ -34,6 +34,7 @@ type peer struct {
 	dial    *dialOp // in progress, or nil
 	suspect time.Time
 	rtt     time.Duration
+	where   whereabouts
 }
 
 // dialOp is a connection in the making, shared by all who want one.
@@ -253,10 +254,7 @@ func (n *Node) dialLink(ctx context.Context, op *dialOp, c record.Candidate) (*l
 	if err := n.cfg.Admit(c.Node); err != nil {
 		return nil, ErrNotAdmitted
 	}
-	locators := c.Locators
-	if len(locators) == 0 {
-		locators = n.firstLocators(ctx, c.Node)
-	}
+	locators := n.firstRemotes(ctx, c)
 	if len(locators) == 0 {
 		return nil, ErrUnreachable
 	}
@@ -286,7 +284,9 @@ func (n *Node) handshake(ctx context.Context, op *dialOp, id identity.NodeID, lo
 	}
 	n.mu.Lock()
 	op.assoc = assoc
+	n.peerLocked(id).where.pushed = locators
 	n.mu.Unlock()
+	n.pushRemotes(id) // a relay may have become a way meanwhile
 	conn, err := n.transport.Dial(ctx, assoc.Addr(), dialTLS(n.tls, id), n.quic)
 	if err != nil {
 		answered = assoc.Info().Remote
@@ -297,54 +297,6 @@ func (n *Node) handshake(ctx context.Context, op *dialOp, id identity.NodeID, lo
 		return nil, answered, linkError(err, false)
 	}
 	return newLink(n, id, true, conn, assoc), answered, nil
-}
-
-// firstLocators asks where a node is and returns the first answer.
-func (n *Node) firstLocators(ctx context.Context, id identity.NodeID) []netip.AddrPort {
-	if n.cfg.Resolver == nil {
-		return nil
-	}
-	for c, err := range n.cfg.Resolver.ResolveNode(ctx, id) {
-		if err == nil && len(c.Locators) > 0 {
-			return c.Locators
-		}
-	}
-	return nil
-}
-
-// resolvePeer asks where a node is now and tells its associations. It returns at
-// once; the carrier calls it when no path is left.
-func (n *Node) resolvePeer(id identity.NodeID) {
-	if n.cfg.Resolver == nil {
-		return
-	}
-	n.spawn(func() {
-		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.HandshakeTimeout)
-		defer cancel()
-		for c, err := range n.cfg.Resolver.ResolveNode(ctx, id) {
-			if err == nil && len(c.Locators) > 0 {
-				n.setLocators(id, c.Locators)
-			}
-		}
-	})
-}
-
-// setLocators tells a peer's associations where it may be found.
-func (n *Node) setLocators(id identity.NodeID, locators []netip.AddrPort) {
-	n.mu.Lock()
-	var all []association
-	if p := n.peers[id]; p != nil {
-		for _, l := range p.links {
-			all = append(all, l.assoc)
-		}
-		if p.dial != nil && p.dial.assoc != nil {
-			all = append(all, p.dial.assoc)
-		}
-	}
-	n.mu.Unlock()
-	for _, a := range all {
-		a.SetLocators(slices.Clone(locators))
-	}
 }
 
 // suspectPeer makes a node be tried last for a while.

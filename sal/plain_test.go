@@ -8,6 +8,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal/relay"
 	"scn.alt/scn/sal/underlay"
 )
 
@@ -32,6 +33,7 @@ func (c *plainCarrier) packetConn() net.PacketConn                { return c.con
 func (c *plainCarrier) connectionIDs() quic.ConnectionIDGenerator { return nil }
 func (c *plainCarrier) kick()                                     {}
 func (c *plainCarrier) metrics() underlay.Metrics                 { return underlay.Metrics{} }
+func (c *plainCarrier) setRelays([]identity.NodeID)               {}
 func (c *plainCarrier) close() error                              { return c.conn.Close() }
 
 func (c *plainCarrier) locators() []netip.AddrPort {
@@ -51,11 +53,16 @@ type plainAssociation struct {
 	sessions atomic.Int64
 }
 
-func (a *plainAssociation) Addr() *net.UDPAddr           { return a.addr }
-func (a *plainAssociation) Bind([]byte, bool) error      { return nil }
-func (a *plainAssociation) SetLocators([]netip.AddrPort) {}
-func (a *plainAssociation) SetSessions(n int)            { a.sessions.Store(int64(n)) }
-func (a *plainAssociation) Close() error                 { return nil }
+func (a *plainAssociation) Addr() *net.UDPAddr               { return a.addr }
+func (a *plainAssociation) Bind([]byte, bool) error          { return nil }
+func (a *plainAssociation) SetLocators([]netip.AddrPort)     {}
+func (a *plainAssociation) SetSessions(n int)                { a.sessions.Store(int64(n)) }
+func (a *plainAssociation) GrantRelay() (relay.Token, error) { return relay.Token{}, relay.ErrFull }
+func (a *plainAssociation) RevokeRelay()                     {}
+func (a *plainAssociation) UseRelay(relay.Token) error       { return nil }
+func (a *plainAssociation) DropRelay()                       {}
+func (a *plainAssociation) ProbeRelay(uint64)                {}
+func (a *plainAssociation) Close() error                     { return nil }
 func (a *plainAssociation) Info() underlay.Info {
 	return underlay.Info{Remote: a.addr.AddrPort()}
 }

@@ -59,6 +59,8 @@ type session struct {
 	answer   answerReader
 	answered error
 	accepted atomic.Bool // the answer was an acceptance; written under answerMu
+
+	registration bool // at a relay; guarded by link.mu
 }
 
 type meterAccount struct{ Account }

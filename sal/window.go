@@ -25,7 +25,7 @@ func (w *window) open(b *budget, initial, limit int) bool {
 	return true
 }
 
-// close gives everything back. It must be called once.
+// close gives everything back. Calling it again does nothing.
 func (w *window) close() { w.budget.release(w.size.Swap(0)) }
 
 // add notes that n more bytes were read.

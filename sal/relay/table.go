@@ -138,14 +138,15 @@ func (t *Table[P]) Sender(token Token, datagrams int) *Registration[P] {
 }
 
 // Route decides about datagrams of so many bytes, headers included, from a sender
-// to one destination. It takes all of them or none. now is on any clock that does
-// not run backwards; the zero of it must be in the past.
+// to one destination, which may be the sender: so it sees whether the relay works. It
+// takes all of them or none. now is on any clock that does not run backwards; the
+// zero of it must be in the past.
 func (t *Table[P]) Route(now time.Duration, from *Registration[P], to Prefix, datagrams, bytes int) (*Registration[P], Verdict) {
 	t.mu.RLock()
 	dst := t.byNode[to]
 	t.mu.RUnlock()
 	switch {
-	case dst == nil || dst == from:
+	case dst == nil:
 		t.unknown.Add(uint64(datagrams))
 		return nil, Unknown
 	case !from.bucket.take(now, bytes, t.perNode):

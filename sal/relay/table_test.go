@@ -51,13 +51,13 @@ func TestRouting(t *testing.T) {
 	if _, v := table.Route(1, r[0], Prefix{9, 9}, 3, 100); v != Unknown {
 		t.Errorf("to nobody: %d", v)
 	}
-	if _, v := table.Route(1, r[0], r[0].Prefix(), 1, 100); v != Unknown {
-		t.Errorf("to itself: %d", v)
+	if got, v := table.Route(1, r[0], r[0].Prefix(), 1, 100); v != Forward || got != r[0] {
+		t.Errorf("to itself, as a probe of the relay: %d", v)
 	}
 	if table.Sender(Token{0xff}, 5) != nil {
 		t.Error("a token never given out is known")
 	}
-	if m := table.Metrics(); m.DroppedUnknown != 4 || m.DroppedStranger != 5 || m.Registrations != 3 {
+	if m := table.Metrics(); m.DroppedUnknown != 3 || m.DroppedStranger != 5 || m.Registrations != 3 {
 		t.Errorf("%+v", m)
 	}
 }

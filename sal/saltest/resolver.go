@@ -25,6 +25,7 @@ func Key(i int) identity.PrivateKey {
 type Resolver struct {
 	mu       sync.Mutex // guards below
 	nodes    map[identity.NodeID][]netip.AddrPort
+	relays   map[identity.NodeID][]identity.NodeID
 	services map[identity.ServiceID][]record.Candidate
 	err      error
 	asked    int
@@ -40,8 +41,18 @@ func (r *Resolver) SetNode(node identity.NodeID, locators ...netip.AddrPort) {
 	r.nodes[node] = slices.Clone(locators)
 }
 
-// SetService says who provides a service. Candidates without locators get those
-// of SetNode when they are asked for.
+// SetRelays says which relays forward to a node.
+func (r *Resolver) SetRelays(node identity.NodeID, relays ...identity.NodeID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.relays == nil {
+		r.relays = make(map[identity.NodeID][]identity.NodeID)
+	}
+	r.relays[node] = slices.Clone(relays)
+}
+
+// SetService says who provides a service. Candidates without locators or relays get
+// those of SetNode and SetRelays when they are asked for.
 func (r *Resolver) SetService(service identity.ServiceID, candidates ...record.Candidate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,6 +87,9 @@ func (r *Resolver) Resolve(_ context.Context, service identity.ServiceID) iter.S
 			if len(c.Locators) == 0 {
 				candidates[i].Locators = slices.Clone(r.nodes[c.Node])
 			}
+			if len(c.Relays) == 0 {
+				candidates[i].Relays = slices.Clone(r.relays[c.Node])
+			}
 		}
 		r.mu.Unlock()
 		if err != nil {
@@ -93,14 +107,14 @@ func (r *Resolver) ResolveNode(_ context.Context, node identity.NodeID) iter.Seq
 	return func(yield func(record.Candidate, error) bool) {
 		r.mu.Lock()
 		r.asked++
-		err, locators := r.err, slices.Clone(r.nodes[node])
+		err, locators, relays := r.err, slices.Clone(r.nodes[node]), slices.Clone(r.relays[node])
 		r.mu.Unlock()
 		if err != nil {
 			yield(record.Candidate{}, err)
 			return
 		}
-		if len(locators) > 0 {
-			yield(record.Candidate{Node: node, Locators: locators}, nil)
+		if len(locators) > 0 || len(relays) > 0 {
+			yield(record.Candidate{Node: node, Locators: locators, Relays: relays}, nil)
 		}
 	}
 }

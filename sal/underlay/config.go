@@ -74,6 +74,13 @@ type Config struct {
 	// minute for each peer. Default: nobody is told.
 	RelayUnknown func(sender identity.NodeID, destination [8]byte)
 
+	// Node is this node, to which ProbeRelay sends. Default: no probe comes back.
+	Node identity.NodeID
+
+	// RelayEcho is called when a probe came back from a relay. Default: nobody is
+	// told.
+	RelayEcho func(relay identity.NodeID, serial uint64)
+
 	// RelaysTold receives the relays at which a peer says it can be reached: at most
 	// path.MaxRelays, nothing but its word. The receiver owns the slice. Default:
 	// nobody is told.

@@ -279,6 +279,10 @@ func (r *receiver) unwrap(b []byte) []byte {
 			return nil
 		}
 		way.a.relayedIn(r.now)
+		if r.s.isSelf(h.Node) {
+			r.echoed(way, inner)
+			return nil
+		}
 		var source identity.NodeID
 		copy(source[:], h.Node[:])
 		c.header, c.from = [relay.HeaderSize]byte(b), path.RelayRemote(way.a.node, source)

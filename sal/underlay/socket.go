@@ -76,6 +76,7 @@ type Socket struct {
 	meters     linkMeters
 	metrics    counters
 	closed     atomic.Bool
+	echoes     atomic.Int32 // of probes of relays, waiting to be told
 
 	events  chan event // from the data path to the engine
 	inbox   inbox

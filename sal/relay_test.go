@@ -1,0 +1,259 @@
+package sal
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
+	"scn.alt/scn/sal/relay"
+	"scn.alt/scn/sal/saltest"
+)
+
+// needRelays skips a test that needs what the plain carrier has not got.
+func needRelays(t testing.TB) {
+	t.Helper()
+	if !realUnderlay() {
+		t.Skip("needs the underlay")
+	}
+}
+
+// isRelay makes a node a relay.
+func isRelay(c *Config) { c.Relay = &RelayConfig{} }
+
+// v4Only and v6Only nodes cannot reach each other, but both a node that listens
+// everywhere.
+func v4Only(c *Config) { c.Listen = netip.MustParseAddrPort("127.0.0.1:0") }
+func v6Only(c *Config) { c.Listen = netip.MustParseAddrPort("[::1]:0") }
+
+// knows makes nodes relays from the start.
+func knows(relays ...*Node) func(*Config) {
+	return func(c *Config) {
+		c.BootstrapRelays = func() (list []record.Candidate) {
+			for _, r := range relays {
+				list = append(list, candidate(r))
+			}
+			return list
+		}
+	}
+}
+
+// publishes has the resolver know a node's home relays.
+func publishes(r *saltest.Resolver, i int) func(*Config) {
+	return func(c *Config) {
+		c.RelaysChanged = func(list []identity.NodeID) { r.SetRelays(saltest.Key(i).Node(), list...) }
+	}
+}
+
+// awaitHomes waits until a node tells others these home relays.
+func awaitHomes(t testing.TB, n *Node, want ...*Node) {
+	t.Helper()
+	eventually(t, "home relays", func() bool {
+		homes := n.HomeRelays()
+		if len(homes) != len(want) {
+			return false
+		}
+		for _, w := range want {
+			found := false
+			for _, h := range homes {
+				found = found || h == w.ID()
+			}
+			if !found {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestDialThroughRelay: two nodes that cannot reach each other meet at a relay.
+func TestDialThroughRelay(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	relayNode := testNode(t, 3, r, isRelay)
+	client := testNode(t, 1, r, v4Only, knows(relayNode), publishes(r, 1))
+	server := testNode(t, 2, r, v6Only, knows(relayNode), publishes(r, 2))
+	awaitHomes(t, client, relayNode)
+	awaitHomes(t, server, relayNode)
+	service := provide(r, 100, server)
+	server.Handle(service, echo)
+	begun := time.Now()
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	t.Logf("dialled within %v", time.Since(begun))
+	exchange(t, c)
+	for _, p := range client.Peers() {
+		if p.Node == server.ID() && p.Relay != relayNode.ID() {
+			t.Errorf("peer %+v", p)
+		}
+		if p.Node == relayNode.ID() && (p.Sessions != 0 || !p.Relay.IsZero()) {
+			t.Errorf("relay %+v", p)
+		}
+	}
+	if n := relayNode.relay.len(); n != 2 {
+		t.Errorf("%d registrations", n)
+	}
+	if list := client.Relays(); len(list) != 1 || !list[0].Home || list[0].State != "well" || list[0].Node != relayNode.ID() {
+		t.Errorf("relays %+v", list)
+	}
+}
+
+// TestDialOnDemand: a peer without any address of its own, whose relay this node does
+// not know, is dialled by registering there first.
+func TestDialOnDemand(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	mine, theirs := testNode(t, 3, r, isRelay), testNode(t, 4, r, isRelay)
+	client := testNode(t, 1, r, v4Only, knows(mine), publishes(r, 1))
+	server := testNode(t, 2, r, v6Only, knows(theirs), publishes(r, 2))
+	awaitHomes(t, client, mine)
+	awaitHomes(t, server, theirs)
+	r.SetNode(server.ID()) // nothing but its relay
+	service := provide(r, 100, server)
+	server.Handle(service, echo)
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, c)
+	// It stays for the session's sake.
+	found := false
+	for _, info := range client.Relays() {
+		found = found || info.Node == theirs.ID() && info.State == "well"
+	}
+	if !found {
+		t.Errorf("relays %+v", client.Relays())
+	}
+	c.Close()
+}
+
+// TestRelayRefuses: a relay that is full refuses, and one that is none is not asked
+// again and again.
+func TestRelayRefuses(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	full := testNode(t, 3, r, func(c *Config) { c.Relay = &RelayConfig{Limits: relay.Limits{Registrations: 1}} })
+	none := testNode(t, 4, r)
+	first := testNode(t, 1, r, knows(full))
+	awaitHomes(t, first, full)
+	second := testNode(t, 2, r, knows(full, none))
+	eventually(t, "refusals", func() bool {
+		return full.Metrics().Underlay.Relay.Refused > 0 && none.Metrics().Rejected > 0 && len(second.Relays()) == 0
+	})
+	time.Sleep(1500 * time.Millisecond) // longer than a failure's back-off
+	if n := none.Metrics().Rejected; n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	if homes := second.HomeRelays(); len(homes) != 0 {
+		t.Errorf("home relays %v", homes)
+	}
+	if full.relay.len() != 1 {
+		t.Errorf("%d registrations", full.relay.len())
+	}
+}
+
+// TestRelayTellsOfRelays: who knows one relay gets to know the others.
+func TestRelayTellsOfRelays(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	first := testNode(t, 3, r, isRelay)
+	second := testNode(t, 4, r, isRelay, knows(first))
+	third := testNode(t, 5, r, isRelay, knows(first))
+	awaitHomes(t, second, first, third)
+	node := testNode(t, 1, nil, knows(first)) // without a resolver
+	awaitHomes(t, node, first, second, third)
+}
+
+// TestRelayRestart: a relay that restarts is registered at again, and sessions through
+// it go on.
+func TestRelayRestart(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	relayNode := testNode(t, 3, r, isRelay)
+	client := testNode(t, 1, r, v4Only, knows(relayNode), publishes(r, 1))
+	server := testNode(t, 2, r, v6Only, knows(relayNode), publishes(r, 2))
+	awaitHomes(t, client, relayNode)
+	awaitHomes(t, server, relayNode)
+	service := provide(r, 100, server)
+	server.Handle(service, echo)
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	exchange(t, c)
+	at := relayNode.carrier.locators()[0]
+	if err := relayNode.Close(); err != nil {
+		t.Fatal(err)
+	}
+	testNode(t, 3, r, isRelay, func(c *Config) { c.Listen = netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port()) })
+	begun := time.Now()
+	exchange(t, c)
+	t.Logf("went on within %v", time.Since(begun))
+}
+
+// TestHomeRelayDies: a home relay that falls silent is replaced, and a session through
+// it lives on through another.
+func TestHomeRelayDies(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	dying := testNode(t, 3, r, isRelay)
+	others := []*Node{testNode(t, 4, r, isRelay), testNode(t, 5, r, isRelay), testNode(t, 6, r, isRelay)}
+	all := append([]*Node{dying}, others...)
+	client := testNode(t, 1, r, v4Only, knows(dying), publishes(r, 1))
+	server := testNode(t, 2, r, v6Only, knows(dying), publishes(r, 2))
+	awaitHomes(t, client, dying)
+	awaitHomes(t, server, dying)
+	service := provide(r, 100, server)
+	server.Handle(service, echo)
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	exchange(t, c)
+	for _, n := range []*Node{client, server} {
+		for _, o := range all {
+			n.relays.know(o.ID(), o.Locators(), 1)
+		}
+		eventually(t, "three home relays", func() bool { return len(n.HomeRelays()) == 3 })
+	}
+	// Without a word: nothing is closed at the peers.
+	_ = dying.carrier.close()
+	begun := time.Now()
+	exchange(t, c)
+	t.Logf("session went on within %v", time.Since(begun))
+	for _, n := range []*Node{client, server} {
+		awaitHomes(t, n, others...)
+	}
+	took := time.Since(begun)
+	t.Logf("replaced within %v", took)
+	if took > 8*time.Second { // 5 s, and what a busy machine adds
+		t.Errorf("replaced within %v", took)
+	}
+	exchange(t, c)
+}
+
+// TestNoRelayKnown: a node that nobody can help stays quiet and works.
+func TestNoRelayKnown(t *testing.T) {
+	needRelays(t)
+	client, _, service := testPair(t)
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	exchange(t, c)
+	if list := client.Relays(); len(list) != 0 {
+		t.Errorf("relays %+v", list)
+	}
+	_, err = client.DialNode(timeoutContext(t, 20*time.Second), saltest.Key(77).Node(), 1)
+	if !errors.Is(err, ErrUnreachable) {
+		t.Errorf("got %v", err)
+	}
+}
