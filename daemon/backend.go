@@ -102,7 +102,7 @@ func (b backend) Lookup(ctx context.Context, text string) (control.Lookup, error
 	out.Ports = rec.Ports
 	for _, c := range candidates {
 		p := control.Provider{
-			NodeID: c.Node, Locators: c.Locators, Priority: c.Priority, Weight: c.Weight,
+			NodeID: c.Node, Locators: c.Locators, Relays: c.Relays, Priority: c.Priority, Weight: c.Weight,
 			Sequence: c.Sequence, Source: string(c.Source),
 		}
 		if p.Locators == nil {

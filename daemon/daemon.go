@@ -187,6 +187,7 @@ func (d *daemon) nodeConfig() node.Config {
 				return ok
 			})
 		},
+		Relay:      s.Relay.config(),
 		LinkPolicy: d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",

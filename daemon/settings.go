@@ -17,6 +17,8 @@ import (
 
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal"
+	"scn.alt/scn/sal/relay"
 )
 
 // Settings are one node's settings: the TOML file in its directory, over which
@@ -41,8 +43,9 @@ type Settings struct {
 	// MemoryBudget bounds the buffers of all sessions, in MiB. Default 1024
 	MemoryBudget int64 `toml:"memory_budget_mib" help:"bound on the buffers of all sessions, in MiB"`
 
-	TUN TUNSettings `toml:"tun"`
-	DNS DNSSettings `toml:"dns"`
+	Relay RelaySettings `toml:"relay"`
+	TUN   TUNSettings   `toml:"tun"`
+	DNS   DNSSettings   `toml:"dns"`
 	// Links are the policies of this host's links, by patterns of their names.
 	Links   LinkSettings    `toml:"links" reload:"yes"`
 	Control ControlSettings `toml:"control"`
@@ -50,6 +53,30 @@ type Settings struct {
 	Log     LogSettings     `toml:"log"`
 	// Petnames are this host's own names, which override registered ones.
 	Petnames map[string]string `toml:"petnames" reload:"yes"`
+}
+
+// RelaySettings make the node a relay: it forwards sealed packets between nodes that
+// cannot reach each other.
+type RelaySettings struct {
+	// Enabled. Default false; scn init turns it on at the node that starts a network.
+	Enabled bool `toml:"enabled" help:"forward sealed packets between nodes that cannot reach each other"`
+	// Registrations bounds the nodes served. Default 10000, at most 65536.
+	Registrations int64 `toml:"registrations" help:"how many nodes to forward for"`
+	// PerNodeMbit and TotalMbit bound what is forwarded, in megabits a second.
+	// Default 400 and 4000.
+	PerNodeMbit int64 `toml:"per_node_mbit" help:"megabits a second to forward for one node"`
+	TotalMbit   int64 `toml:"total_mbit" help:"megabits a second to forward for all nodes together"`
+}
+
+// config returns what the session layer is told, nil for no relay.
+func (s RelaySettings) config() *sal.RelayConfig {
+	if !s.Enabled {
+		return nil
+	}
+	const bytesPerMbit = 1_000_000 / 8
+	return &sal.RelayConfig{Limits: relay.Limits{
+		Registrations: int(s.Registrations), PerNode: s.PerNodeMbit * bytesPerMbit, Total: s.TotalMbit * bytesPerMbit,
+	}}
 }
 
 // TUNSettings configure the edge for unmodified applications.
@@ -106,6 +133,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Listen:       "[::]:47700",
 		MemoryBudget: 1024,
+		Relay:        RelaySettings{Registrations: 10_000, PerNodeMbit: 400, TotalMbit: 4000},
 		TUN:          TUNSettings{Enabled: true, Name: "scn0", IPv4Pool: "198.18.0.0/15"},
 		DNS:          DNSSettings{Mode: "auto", Unknown: "upstream"},
 		Control:      ControlSettings{Group: "scn"},
@@ -181,6 +209,17 @@ func (s Settings) Validate() error {
 	}
 	if s.MemoryBudget < 16 || s.MemoryBudget > 1<<20 {
 		fault("memory_budget_mib", "%d is not between 16 and 1048576", s.MemoryBudget)
+	}
+	if s.Relay.Registrations < 1 || s.Relay.Registrations > 65536 {
+		fault("relay.registrations", "%d is not between 1 and 65536", s.Relay.Registrations)
+	}
+	for key, rate := range map[string]int64{"relay.per_node_mbit": s.Relay.PerNodeMbit, "relay.total_mbit": s.Relay.TotalMbit} {
+		if rate < 1 || rate > 1_000_000 {
+			fault(key, "%d is not between 1 and 1000000", rate)
+		}
+	}
+	if s.Relay.Enabled && s.Mobile {
+		fault("relay.enabled", "a mobile host cannot be a relay: nobody would find it")
 	}
 	if len(s.TUN.Name) == 0 || len(s.TUN.Name) > 15 {
 		fault("tun.name", "%q: a link's name has 1 to 15 characters", s.TUN.Name)

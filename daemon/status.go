@@ -28,6 +28,7 @@ func (b backend) Status(context.Context) (control.Status, error) {
 		DHT:         control.DHT{Mode: router.Mode, Peers: router.Peers},
 		ClockOffset: offset.Seconds(), ClockSamples: samples,
 		Services: []control.Service{}, Peers: []control.Peer{},
+		Relays: relaysOf(sessions), Relay: relaying(sessions),
 	}
 	if d.edge != nil {
 		v4, v6 := d.edge.Addresses()
@@ -42,7 +43,7 @@ func (b backend) Status(context.Context) (control.Status, error) {
 	for _, p := range sessions.Peers() {
 		s.Peers = append(s.Peers, control.Peer{
 			NodeID:   p.Node,
-			Path:     control.Path{Local: p.Local, Remote: p.Remote, RTTMS: milliseconds(p.RTT), MTU: p.MTU},
+			Path:     pathOf(p),
 			Sessions: p.Sessions, Moves: p.Moves, LastGapMS: milliseconds(p.LastGap),
 			BytesSent: p.BytesSent, BytesReceived: p.BytesReceived,
 		})

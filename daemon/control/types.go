@@ -24,12 +24,56 @@ type Status struct {
 	DNS      *DNS             `json:"dns"`
 	// ClockOffset is how far this host's clock is behind its peers', in seconds;
 	// ClockSamples says how many peers told.
-	ClockOffset  float64   `json:"clock_offset_seconds"`
-	ClockSamples int       `json:"clock_samples"`
-	Services     []Service `json:"services"`
-	Peers        []Peer    `json:"peers"`
+	ClockOffset  float64 `json:"clock_offset_seconds"`
+	ClockSamples int     `json:"clock_samples"`
+	// Relays are where this node is registered, its home relays first.
+	Relays []Relay `json:"relays"`
+	// Relay is set where this node is a relay itself.
+	Relay    *Relaying `json:"relay,omitempty"`
+	Services []Service `json:"services"`
+	Peers    []Peer    `json:"peers"`
 	// Warnings are what the operator should look at.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Relay is one relay at which a node is registered.
+type Relay struct {
+	NodeID identity.NodeID `json:"node_id"`
+	// Home relays are published; the others are those of peers.
+	Home bool `json:"home"`
+	// State is registering, well, silent or lossy.
+	State string  `json:"state"`
+	RTTMS float64 `json:"rtt_ms"`
+	// Since is when the node registered.
+	Since *time.Time `json:"since"`
+}
+
+// Relaying is what a node does as a relay.
+type Relaying struct {
+	Registrations  int    `json:"registrations"`
+	Forwarded      uint64 `json:"forwarded"`
+	ForwardedBytes uint64 `json:"forwarded_bytes"`
+	Refused        uint64 `json:"refused"`
+	// Dropped counts datagrams that were not forwarded, by reason.
+	Dropped RelayDrops `json:"dropped"`
+}
+
+// RelayDrops counts datagrams that a relay did not forward: of nobody registered, with
+// a token from a wrong address, to nobody registered, above the quota of one or of
+// all, because the host was busy, or for want of a route.
+type RelayDrops struct {
+	Stranger  uint64 `json:"stranger"`
+	Spoofed   uint64 `json:"spoofed"`
+	Unknown   uint64 `json:"unknown"`
+	OverNode  uint64 `json:"over_node"`
+	OverTotal uint64 `json:"over_total"`
+	Busy      uint64 `json:"busy"`
+	NoRoute   uint64 `json:"no_route"`
+}
+
+// Sum is all of them together.
+func (d RelayDrops) Sum() uint64 {
+	return d.Stranger + d.Spoofed + d.Unknown + d.OverNode + d.OverTotal + d.Busy + d.NoRoute
 }
 
 // Network is the network a node belongs to.
@@ -86,11 +130,25 @@ type Peer struct {
 
 // Path is the way packets to a peer take now.
 type Path struct {
+	// Way is direct, relayed or tunnelled (through TCP).
+	Way string `json:"way"`
+	// Relay forwards on a relayed path.
+	Relay *identity.NodeID `json:"relay,omitempty"`
+	// Why says in words why the path is the one it is.
+	Why string `json:"why"`
+	// Local and Remote are the ends; a relayed path has none that mean anything.
 	Local  netip.AddrPort `json:"local"`
 	Remote netip.AddrPort `json:"remote"`
 	RTTMS  float64        `json:"rtt_ms"`
 	MTU    int            `json:"mtu"`
 }
+
+// The ways of a path.
+const (
+	Direct    = "direct"
+	Relayed   = "relayed"
+	Tunnelled = "tunnelled"
+)
 
 // Service is one service this node provides.
 type Service struct {
@@ -150,11 +208,13 @@ type Lookup struct {
 type Provider struct {
 	NodeID   identity.NodeID  `json:"node_id"`
 	Locators []netip.AddrPort `json:"locators"`
-	Priority uint16           `json:"priority"`
-	Weight   uint16           `json:"weight"`
-	Sequence uint64           `json:"sequence"`
-	Expires  *time.Time       `json:"expires"`
-	Source   string           `json:"source"`
+	// Relays forward to the node.
+	Relays   []identity.NodeID `json:"relays,omitempty"`
+	Priority uint16            `json:"priority"`
+	Weight   uint16            `json:"weight"`
+	Sequence uint64            `json:"sequence"`
+	Expires  *time.Time        `json:"expires"`
+	Source   string            `json:"source"`
 }
 
 // Name is the ledger's word on a name.

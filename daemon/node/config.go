@@ -25,6 +25,8 @@ type Config struct {
 	Advertise []netip.AddrPort
 	// Mobile makes the node a client of the DHT.
 	Mobile bool
+	// Relay makes the node a relay for others. Default: it is none.
+	Relay *sal.RelayConfig
 	// Region is a free label in the node's record, at most 32 bytes.
 	Region string
 	// AllowLoopback lets loopback addresses be published and dialled.
@@ -84,6 +86,11 @@ func (c Config) Validate() error {
 	}
 	if c.MemoryBudget < 0 {
 		errs = append(errs, errors.New("node: negative memory budget"))
+	}
+	if c.Relay != nil {
+		if err := c.Relay.Limits.Validate(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if len(c.Region) > 32 {
 		errs = append(errs, errors.New("node: region longer than 32 bytes"))

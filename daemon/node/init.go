@@ -18,7 +18,7 @@ import (
 // set.
 type InitConfig struct {
 	// NewNetwork is the name of a network to found; the node becomes its
-	// bootstrap node and authority.
+	// bootstrap node, authority and first relay.
 	NewNetwork string
 	// Advertise is the address others reach a founding node at.
 	Advertise netip.AddrPort
@@ -43,6 +43,12 @@ type settings struct {
 	Listen    string   `toml:"listen,omitempty"`
 	Advertise []string `toml:"advertise,omitempty"`
 	Mobile    bool     `toml:"mobile,omitempty"`
+	// Relay is written for the node that starts a network: all know where it is.
+	Relay *relaySettings `toml:"relay,omitempty"`
+}
+
+type relaySettings struct {
+	Enabled bool `toml:"enabled"`
 }
 
 // Init makes a node's directory: keys, network file and settings. It leaves
@@ -137,6 +143,9 @@ func (d Directory) writeSettings(cfg InitConfig) error {
 		s.Advertise = []string{cfg.Advertise.String()}
 	}
 	s.Mobile = cfg.Mobile
+	if cfg.NewNetwork != "" {
+		s.Relay = &relaySettings{Enabled: true}
+	}
 	b, err := toml.Marshal(s)
 	if err != nil {
 		return err

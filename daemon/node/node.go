@@ -130,7 +130,7 @@ func (n *Node) open() error {
 		n.log.Warn("groups not to be believed", "err", err)
 	}
 	n.router, err = routing.Open(routing.Config{
-		Key: n.key, Network: n.Network(), Listen: n.cfg.Listen, Mobile: n.cfg.Mobile, Region: n.cfg.Region,
+		Key: n.key, Network: n.Network(), Listen: n.cfg.Listen, Mobile: n.cfg.Mobile, Region: n.cfg.Region, Advertise: n.cfg.Advertise,
 		StateDir: n.dir.StateDir(), Exclude: n.cfg.ExcludeAddress, AllowLoopback: n.cfg.AllowLoopback,
 		NetworkChanged: n.adopt, Neighbours: n.neighbours, Delegate: recordDelegate{n}, Clock: n.Now, Logger: n.log.With("layer", "routing"),
 	})
@@ -152,6 +152,7 @@ func (n *Node) open() error {
 		Key: n.key, Network: n.Network().ID, Listen: n.cfg.Listen, Advertise: n.cfg.Advertise,
 		Resolver: resolver{n.router, n.tunnels}, Authorizer: n.authorize, Admit: n.admit, LocatorsChanged: n.locatorsChanged,
 		IgnoreInterface: n.cfg.IgnoreInterface, AllowLoopback: n.cfg.AllowLoopback,
+		Relay: n.cfg.Relay, BootstrapRelays: n.bootstrapRelays, RelaysChanged: n.router.ObserveRelays,
 		LinkPolicy: n.cfg.LinkPolicy, Duplicate: n.cfg.Duplicate,
 		Resumed:      func(time.Duration) { n.router.Kick() },
 		MemoryBudget: n.cfg.MemoryBudget, Hello: hello, Logger: n.log.With("layer", "sal"),
@@ -356,7 +357,7 @@ func (n *Node) neighbours() []record.Candidate {
 	}
 	var out []record.Candidate
 	for _, p := range sessions.Peers() {
-		if p.Remote.IsValid() {
+		if p.Remote.IsValid() && p.Relay.IsZero() {
 			out = append(out, record.Candidate{Node: p.Node, Locators: []netip.AddrPort{p.Remote}})
 		}
 	}

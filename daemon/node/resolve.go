@@ -80,10 +80,10 @@ func (n *Node) Providers(ctx context.Context, service identity.ServiceID) (recor
 	return rec, best, nil
 }
 
-// located reports whether every candidate has an address.
+// located reports whether every candidate has an address, or a relay.
 func located(list []record.Candidate) bool {
 	for _, c := range list {
-		if len(c.Locators) == 0 {
+		if len(c.Locators) == 0 && len(c.Relays) == 0 {
 			return false
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"scn.alt/scn/daemon/control"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -31,6 +33,12 @@ func (a *app) statusCommand() *cobra.Command {
 				line(w, "listen", s.Listen)
 				line(w, "locators", addresses(s.Locators))
 				line(w, "DHT", fmt.Sprintf("%s, %d peers", s.DHT.Mode, s.DHT.Peers))
+				for _, r := range s.Relays {
+					line(w, relayKind(r), fmt.Sprintf("%s, %s, %.1f ms", r.NodeID.Short(), r.State, r.RTTMS))
+				}
+				if r := s.Relay; r != nil {
+					line(w, "relaying", fmt.Sprintf("for %d nodes, %s forwarded, %d datagrams dropped", r.Registrations, bytesText(r.ForwardedBytes), r.Dropped.Sum()))
+				}
 				if s.TUN != nil {
 					line(w, "TUN", fmt.Sprintf("%s %s %s", s.TUN.Name, s.TUN.IPv4, s.TUN.IPv6))
 				}
@@ -51,7 +59,7 @@ func (a *app) statusCommand() *cobra.Command {
 					line(w)
 					line(w, "PEER", "PATH", "RTT", "MTU", "SESSIONS", "MOVES", "LAST GAP", "SENT", "RECEIVED")
 					for _, p := range s.Peers {
-						line(w, p.NodeID.Short(), fmt.Sprintf("%s→%s", p.Path.Local, p.Path.Remote),
+						line(w, p.NodeID.Short(), pathText(p.Path),
 							fmt.Sprintf("%.1f ms", p.Path.RTTMS), p.Path.MTU, p.Sessions, p.Moves,
 							fmt.Sprintf("%.0f ms", p.LastGapMS), bytesText(p.BytesSent), bytesText(p.BytesReceived))
 					}
@@ -59,4 +67,26 @@ func (a *app) statusCommand() *cobra.Command {
 			})
 		},
 	})
+}
+
+func relayKind(r control.Relay) string {
+	if r.Home {
+		return "home relay"
+	}
+	return "peer's relay"
+}
+
+// pathText shows a path and, unless it is plainly direct, why it is the one it is.
+func pathText(p control.Path) string {
+	text := fmt.Sprintf("%s %s→%s", p.Way, p.Local, p.Remote)
+	if p.Way == control.Relayed {
+		text = p.Way
+	}
+	if p.Relay != nil {
+		text += " by " + p.Relay.Short()
+	}
+	if why := strings.TrimPrefix(strings.TrimPrefix(p.Why, p.Way), ": "); why != "" && p.Way != control.Direct {
+		text += " (" + why + ")"
+	}
+	return text
 }
