@@ -16,9 +16,11 @@ import (
 	"scn.alt/scn/daemon/access"
 	"scn.alt/scn/daemon/control"
 	"scn.alt/scn/daemon/node"
+	"scn.alt/scn/daemon/verdict"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/record"
+	"scn.alt/scn/sal"
 )
 
 // Defaults of a provider among its equals (RFC 2782).
@@ -262,10 +264,14 @@ func explain(err error) error {
 	switch {
 	case errors.As(err, &already):
 		return err
-	case is(node.ErrRequest, name.ErrInvalid, access.ErrPolicy, access.ErrRule, access.ErrWho, identity.ErrChecksum, identity.ErrLength, identity.ErrAlphabet, identity.ErrKind, record.ErrLimit, cashier.ErrMalformed):
+	case is(node.ErrRequest, name.ErrInvalid, access.ErrPolicy, access.ErrRule, access.ErrWho, verdict.ErrAnswer, identity.ErrChecksum, identity.ErrLength, identity.ErrAlphabet, identity.ErrKind, record.ErrLimit, cashier.ErrMalformed):
 		return control.Errorf(control.BadRequest, "%w", err)
 	case is(node.ErrNotFound, node.ErrNotServed, cashier.ErrNotRegistered):
 		return control.Errorf(control.NotFound, "%w", err)
+	case is(verdict.ErrUnknown):
+		return control.Errorf(control.NotFound, "%w: \"scn verdict list\" shows those there are", err)
+	case is(sal.ErrPayment):
+		return control.Errorf(control.Refused, "%w", err)
 	case is(syscall.ECONNREFUSED):
 		return control.Errorf(control.Refused, "%w: the service does not listen on this port (\"scn lookup\" shows its ports)", err)
 	case is(syscall.EACCES, fs.ErrPermission):

@@ -177,6 +177,7 @@ func (d *daemon) close() error {
 
 func (d *daemon) nodeConfig() node.Config {
 	s := d.plan.settings
+	decides, wake, _ := s.Verdict.config() // Validate has reported its faults
 	tunName, pool, prefix := s.TUN.Name, d.plan.pool, address.Prefix(d.plan.network.ID)
 	return node.Config{
 		Dir: d.plan.cfg.Dir, Listen: d.plan.listen, Advertise: addrPorts(s.Advertise), Mobile: s.Mobile, Region: s.Region,
@@ -191,7 +192,7 @@ func (d *daemon) nodeConfig() node.Config {
 		LinkPolicy: d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",
-		RealZone: d.realZone, Logger: d.log,
+		Verdict: decides, WakeTimeout: wake, RealZone: d.realZone, Logger: d.log,
 	}
 }
 
@@ -214,6 +215,7 @@ func (d *daemon) openMetrics(ctx context.Context, group *errgroup.Group) error {
 		"sal":     func() any { return d.node.Sessions().Metrics() },
 		"routing": func() any { return d.node.Router().Metrics() },
 		"naming":  func() any { return d.node.Names().Metrics() },
+		"verdict": func() any { return d.node.Verdicts().Metrics() },
 		"records": func() any { return d.node.Records().Metrics() },
 	}
 	if d.edge != nil {

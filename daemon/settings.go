@@ -9,12 +9,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
+	"scn.alt/scn/daemon/verdict"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/sal"
@@ -51,6 +54,7 @@ type Settings struct {
 	Control ControlSettings `toml:"control"`
 	Metrics MetricsSettings `toml:"metrics"`
 	Log     LogSettings     `toml:"log"`
+	Verdict VerdictSettings `toml:"verdict"`
 	// Petnames are this host's own names, which override registered ones.
 	Petnames map[string]string `toml:"petnames" reload:"yes"`
 }
@@ -120,6 +124,41 @@ type MetricsSettings struct {
 	Listen string `toml:"listen" help:"TCP address of Prometheus metrics; none by default"`
 }
 
+// VerdictSettings configure what decides about sessions that a service's rules ask
+// about ("ask" in access.toml).
+type VerdictSettings struct {
+	// Program is the command that decides, with its arguments. Default none: the user
+	// decides with "scn verdict".
+	Program []string `toml:"program" help:"command that decides about sessions whose rule says ask; default: only scn verdict"`
+	// Timeout is how long a session is held. Default 10s; 100ms to 5m.
+	Timeout string `toml:"timeout" help:"how long a session waits for a decision"`
+	// WakeTimeout is how long one waits for a target that is being woken. Default 20s.
+	WakeTimeout string `toml:"wake_timeout" help:"how long a session waits for a target that is being woken"`
+	// Held, HeldPerService and HeldPerPeer bound the sessions that wait.
+	Held           int64 `toml:"held" help:"bound on the sessions that wait for a decision, in all"`
+	HeldPerService int64 `toml:"held_per_service" help:"bound on those of one service"`
+	HeldPerPeer    int64 `toml:"held_per_peer" help:"bound on those of one peer"`
+}
+
+// config is the gate's configuration, and the time a target has to wake up.
+func (v VerdictSettings) config() (verdict.Config, time.Duration, error) {
+	timeout, err1 := time.ParseDuration(v.Timeout)
+	wake, err2 := time.ParseDuration(v.WakeTimeout)
+	if err2 == nil && (wake <= 0 || wake > 10*time.Minute) {
+		err2 = fmt.Errorf("wake_timeout: %s is not between 0 and 10m", wake)
+	}
+	c := verdict.Config{
+		Timeout: timeout, MaxHeld: int(v.Held), MaxPerService: int(v.HeldPerService), MaxPerPeer: int(v.HeldPerPeer),
+	}
+	if len(v.Program) > 0 {
+		c.Judge = verdict.Program(v.Program)
+		if _, err := exec.LookPath(v.Program[0]); err != nil {
+			err1 = errors.Join(err1, fmt.Errorf("program: %w", err))
+		}
+	}
+	return c, wake, errors.Join(err1, err2, c.Validate())
+}
+
 // LogSettings configure the log on standard error.
 type LogSettings struct {
 	// Level is debug, info, warn or error. Default info.
@@ -138,6 +177,7 @@ func DefaultSettings() Settings {
 		DNS:          DNSSettings{Mode: "auto", Unknown: "upstream"},
 		Control:      ControlSettings{Group: "scn"},
 		Log:          LogSettings{Level: "info", Format: "text"},
+		Verdict:      VerdictSettings{Timeout: "10s", WakeTimeout: "20s", Held: 256, HeldPerService: 64, HeldPerPeer: 16},
 	}
 }
 
@@ -241,6 +281,9 @@ func (s Settings) Validate() error {
 	}
 	if _, err := s.Log.level(); err != nil {
 		fault("log.level", "%q is not debug, info, warn or error", s.Log.Level)
+	}
+	if _, _, err := s.Verdict.config(); err != nil {
+		fault("verdict", "%w", err)
 	}
 	oneOf(fault, "log.format", s.Log.Format, "text", "json")
 	for pet, id := range s.Petnames {

@@ -40,6 +40,9 @@ var (
 	ErrUnknownService error = &failure{"sal: the node does not provide this service", []error{syscall.EHOSTUNREACH}}
 	// ErrNotAuthorized means the service is not for this node; it is syscall.EACCES.
 	ErrNotAuthorized error = &failure{"sal: not authorised", []error{syscall.EACCES, os.ErrPermission}}
+	// ErrPayment means the provider asks for payment before it lets this node in; it is
+	// syscall.EACCES.
+	ErrPayment error = &failure{"sal: the provider asks for payment", []error{syscall.EACCES, os.ErrPermission}}
 	// ErrNotAdmitted means the peer refuses this node altogether; it is
 	// syscall.EACCES.
 	ErrNotAdmitted error = &failure{"sal: not admitted by the peer", []error{syscall.EACCES, os.ErrPermission}}
@@ -109,6 +112,8 @@ func statusError(s Status) error {
 		return ErrTargetTimeout
 	case StatusBadRequest:
 		return ErrBadRequest
+	case StatusPayment:
+		return ErrPayment
 	case StatusRefused:
 		return ErrRefused
 	}
@@ -144,6 +149,8 @@ func knownStatus(err error) (Status, bool) {
 		return StatusUnknownService, true
 	case errors.Is(err, ErrDraining):
 		return StatusDraining, true
+	case errors.Is(err, ErrPayment):
+		return StatusPayment, true
 	case errors.Is(err, syscall.EACCES), errors.Is(err, os.ErrPermission):
 		return StatusNotAuthorized, true
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
@@ -163,7 +170,7 @@ func knownStatus(err error) (Status, bool) {
 // about the service itself is what the caller of Dial hears.
 func severity(err error) int {
 	for i, e := range [...]error{
-		ErrRefused, ErrNotAuthorized, ErrOverCapacity, ErrTargetTimeout, ErrTargetUnreachable,
+		ErrRefused, ErrPayment, ErrNotAuthorized, ErrOverCapacity, ErrTargetTimeout, ErrTargetUnreachable,
 		ErrDraining, ErrNotAdmitted, ErrBadRequest, ErrUnknownService, ErrNetwork, ErrIdentity, ErrUnreachable,
 	} {
 		if errors.Is(err, e) {

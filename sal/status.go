@@ -33,12 +33,15 @@ const (
 	// StatusBadRequest means the open message was malformed or of an unknown
 	// version or protocol.
 	StatusBadRequest Status = 8
+	// StatusPayment means the provider asks for payment first.
+	StatusPayment Status = 9
 )
 
 var statusNames = [...]string{
 	StatusAccepted: "accepted", StatusRefused: "refused", StatusUnknownService: "unknown service",
 	StatusNotAuthorized: "not authorised", StatusOverCapacity: "over capacity", StatusDraining: "draining",
 	StatusUnreachable: "target unreachable", StatusTimeout: "target timed out", StatusBadRequest: "bad request",
+	StatusPayment: "payment asked",
 }
 
 // String returns the status in words.

@@ -19,6 +19,7 @@ const upgradeProtocol = "scn-session"
 // Backend answers the calls: the daemon.
 type Backend interface {
 	AccessBackend
+	VerdictBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
 	Ping(ctx context.Context, name string) (Ping, error)
@@ -79,6 +80,7 @@ func Handler(b Backend) http.Handler {
 	}
 	mux.HandleFunc("POST /v1/dial", func(w http.ResponseWriter, r *http.Request) { dial(b, w, r) })
 	handleAccess(mux, b)
+	handleVerdicts(mux, b)
 	return mux
 }
 

@@ -48,10 +48,10 @@ const (
 //	plain    shows no account
 //	member   shows its account
 //	liar     shows the binding of another node
-func newSite(t testing.TB) *site {
+func newSite(t testing.TB, change ...func(*node.Config)) *site {
 	t.Helper()
 	dir, address := initNode(t, nil)
-	s := &site{running: start(t, dir, address), address: address, resolver: &saltest.Resolver{}}
+	s := &site{running: start(t, dir, address, change...), address: address, resolver: &saltest.Resolver{}}
 	s.callers, s.accounts = map[string]*sal.Node{}, map[string]identity.PrivateKey{}
 	s.groupKey = saltest.Key(500)
 	stream, packets := echoTargets(t)

@@ -58,15 +58,19 @@ func refusal(a access.Action) error {
 	return nil
 }
 
-// admitIncoming judges a session that somebody wants to open.
-func (n *Node) admitIncoming(ctx context.Context, s *served, in *sal.Incoming) access.Action {
+// admitIncoming judges a session that somebody wants to open. The caller's account is
+// filled in where it matters.
+func (n *Node) admitIncoming(ctx context.Context, s *served, in *sal.Incoming) (access.Action, access.Caller) {
 	book := n.rules.Book()
 	q := access.Request{Caller: access.Caller{Node: in.Peer}, Port: in.Port, Protocol: in.Protocol}
 	if book.Services[string(s.Name)].NeedAccount() {
 		q.Caller = n.callerOf(ctx, in)
 	}
 	action, _ := n.judge(book, s, q)
-	return action
+	if action == access.Ask && q.Caller.Account.IsZero() {
+		q.Caller = n.callerOf(ctx, in) // whoever decides wants to know
+	}
+	return action, q.Caller
 }
 
 // callerOf waits for the peer's account, for a little while.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"scn.alt/scn/cashier"
+	"scn.alt/scn/daemon/verdict"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/sal"
@@ -55,6 +57,12 @@ type Config struct {
 	// RealZone tells an authority whether a name exists in the Internet's own zone,
 	// where the network asks for proof of control there. Default: nobody asks.
 	RealZone cashier.RealZone
+	// Verdict decides about the sessions that a service's rules ask about. Default:
+	// the user alone does. Its Clock and Logger are the node's.
+	Verdict verdict.Config
+	// WakeTimeout is how long a session waits for a target that is being woken.
+	// Default 20 s.
+	WakeTimeout time.Duration
 	// Logger receives state changes. Default: discard.
 	Logger *slog.Logger
 }
@@ -68,6 +76,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ExcludeAddress == nil {
 		c.ExcludeAddress = func(netip.Addr) bool { return false }
+	}
+	if c.WakeTimeout == 0 {
+		c.WakeTimeout = 20 * time.Second
 	}
 	if c.MemoryBudget == 0 {
 		c.MemoryBudget = 1 << 30
@@ -95,5 +106,9 @@ func (c Config) Validate() error {
 	if len(c.Region) > 32 {
 		errs = append(errs, errors.New("node: region longer than 32 bytes"))
 	}
+	if c.WakeTimeout < 0 {
+		errs = append(errs, errors.New("node: negative wake timeout"))
+	}
+	errs = append(errs, c.Verdict.Validate())
 	return errors.Join(errs...)
 }

@@ -17,6 +17,7 @@ import (
 
 	"scn.alt/scn/cashier"
 	"scn.alt/scn/daemon/access"
+	"scn.alt/scn/daemon/verdict"
 	"scn.alt/scn/naming"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing"
@@ -49,6 +50,7 @@ type Node struct {
 	books   ledgerAPI       // whichever of the two there is
 	wallet  *cashier.Wallet
 	rules   *Rulebook
+	gate    *verdict.Gate
 
 	accounts accountTable // which accounts the peers have proved
 
@@ -108,6 +110,10 @@ func (n *Node) load() error {
 	}
 	n.network.Store(&file)
 	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	n.cfg.Verdict.Clock, n.cfg.Verdict.Logger = n.Now, n.log.With("layer", "verdict")
+	if n.gate, err = verdict.New(n.cfg.Verdict); err != nil {
 		return err
 	}
 	n.rules = newRulebook(n.dir, n.ID(), n.Now, n.rulesChanged)
@@ -211,6 +217,7 @@ func (n *Node) Close() error {
 		if n.sal != nil {
 			errs = append(errs, n.sal.Close())
 		}
+		errs = append(errs, n.gate.Close())
 		if n.client != nil {
 			errs = append(errs, n.client.Close())
 		}
@@ -278,6 +285,9 @@ func (n *Node) Sessions() *sal.Node { return n.sal }
 
 // Router returns the routing layer.
 func (n *Node) Router() *routing.Router { return n.router }
+
+// Verdicts returns what holds sessions until somebody has decided.
+func (n *Node) Verdicts() *verdict.Gate { return n.gate }
 
 // Names returns the naming layer's rules.
 func (n *Node) Names() *naming.Names { return n.names }

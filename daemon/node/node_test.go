@@ -60,9 +60,13 @@ func initNode(t testing.TB, networkFile []byte) (string, netip.AddrPort) {
 	return dir, address
 }
 
-func start(t testing.TB, dir string, address netip.AddrPort) *running {
+func start(t testing.TB, dir string, address netip.AddrPort, change ...func(*node.Config)) *running {
 	t.Helper()
-	n, err := node.Open(node.Config{Dir: dir, Listen: address, AllowLoopback: true, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	cfg := node.Config{Dir: dir, Listen: address, AllowLoopback: true, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	for _, f := range change {
+		f(&cfg)
+	}
+	n, err := node.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

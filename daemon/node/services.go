@@ -100,19 +100,38 @@ func portsOf(targets []target.Target) []record.Port {
 // handle serves the sessions of one service.
 func (n *Node) handle(s *served) sal.Handler {
 	return func(ctx context.Context, in *sal.Incoming) {
-		if n.admitIncoming(ctx, s, in) != access.Allow {
-			in.Reject(fs.ErrPermission)
-			return
-		}
-		err := s.provider.Handle(ctx, target.Incoming{
-			Peer: in.Peer, Service: in.Service, Port: in.Port, Protocol: in.Protocol,
-			Accept:       func() (net.Conn, error) { return stillAllowed(n, in, in.Accept) },
-			AcceptPacket: func() (net.Conn, error) { return stillAllowed(n, in, in.AcceptPacket) },
-			Reject:       in.Reject,
-		})
-		if err != nil {
+		if err := n.handleIncoming(ctx, s, in); err != nil {
 			n.log.Debug("session ended", "service", string(s.Name), "peer", in.Peer.Short(), "err", err)
 		}
+	}
+}
+
+func (n *Node) handleIncoming(ctx context.Context, s *served, in *sal.Incoming) error {
+	action, caller := n.admitIncoming(ctx, s, in)
+	switch action {
+	case access.Allow:
+		return s.provider.Handle(ctx, n.incoming(in, in.Reject, func() {}))
+	case access.Ask:
+		return n.handleAsked(ctx, s, in, caller)
+	case access.Deny:
+	}
+	in.Reject(fs.ErrPermission)
+	return fs.ErrPermission
+}
+
+// incoming is what the target's side sees of a session; accepted is called when it
+// was.
+func (n *Node) incoming(in *sal.Incoming, reject func(error), accepted func()) target.Incoming {
+	return target.Incoming{
+		Peer: in.Peer, Service: in.Service, Port: in.Port, Protocol: in.Protocol, Reject: reject,
+		Accept: func() (net.Conn, error) {
+			accepted()
+			return stillAllowed(n, in, in.Accept)
+		},
+		AcceptPacket: func() (net.Conn, error) {
+			accepted()
+			return stillAllowed(n, in, in.AcceptPacket)
+		},
 	}
 }
 

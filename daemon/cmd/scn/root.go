@@ -53,7 +53,7 @@ run; sessions stay alive while client and provider change their addresses.`,
 	root.AddCommand(
 		a.initCommand(), a.upCommand(), a.statusCommand(),
 		a.serveCommand(), a.unserveCommand(), a.servicesCommand(), a.serviceCommand(),
-		a.accessCommand(), a.groupCommand(),
+		a.accessCommand(), a.groupCommand(), a.verdictCommand(),
 		a.lookupCommand(), a.dialCommand(), a.pingCommand(), a.proxyCommand(),
 		a.nameCommand(), a.networkCommand(), a.linkCommand(), a.doctorCommand(),
 		a.backupCommand(), a.restoreCommand(), a.versionCommand(),
