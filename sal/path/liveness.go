@@ -13,6 +13,8 @@ const (
 	// how long when its round trip is not known.
 	checkLeast   = 60 * time.Millisecond
 	checkUnknown = 250 * time.Millisecond
+	// checkGrace is added to the time a standby has to answer.
+	checkGrace = 20 * time.Millisecond
 	// keepAliveLeast is how long a keep-alive's answer may take at least: nobody
 	// waits for it.
 	keepAliveLeast = time.Second
@@ -53,7 +55,10 @@ type liveness struct {
 	// suspected is when the current doubt began, checkBy when it is resolved.
 	suspected, checkBy time.Time
 	// readyAt is when what could take over is probed if the doubt is not gone by then.
+	// overdue is set when the path in use did not answer in time and the others are
+	// waited for a little longer.
 	readyAt time.Time
+	overdue bool
 	// lostAt is when the path was lost, or presumably so; zero in steady.
 	lostAt    time.Time
 	lastBurst time.Time
@@ -77,7 +82,7 @@ func (m *Machine) validated(p *pair) {
 		m.follow()
 	}
 	if p != m.current {
-		if m.mode == searching || m.mode == checking && m.optimistic {
+		if m.mode == searching || m.mode == checking && (m.optimistic || m.overdue) {
 			m.choose(p, true)
 		} else {
 			m.better(p)
@@ -122,7 +127,7 @@ func (m *Machine) suspect(all bool) {
 		return
 	}
 	if m.mode == steady {
-		m.suspected, m.readyAt = m.now, time.Time{}
+		m.suspected, m.readyAt, m.overdue = m.now, time.Time{}, false
 		m.mode = checking
 		m.checkBy = m.now.Add(m.checkTime())
 	}
@@ -140,9 +145,9 @@ func (m *Machine) checkTime() time.Duration {
 	return checkUnknown
 }
 
-// lose gives the path in use up. It is replaced at once by a path that answered
-// since the doubt began, or that worked a short while ago: with standbys any, since
-// the path in use is gone, otherwise one over another link, since it fell silent.
+// lose gives the path in use up. With standbys it is replaced at once by a path
+// that worked a short while ago, otherwise only by one that answered since the
+// doubt began: the peer itself may be what is silent.
 func (m *Machine) lose(standbys bool) {
 	if m.mode == steady {
 		m.suspected = m.now
@@ -160,9 +165,6 @@ func (m *Machine) lose(standbys bool) {
 		standby = m.standby(recently, false)
 	default:
 		standby = m.standby(m.suspected, false)
-		if standby == nil && !m.optimistic {
-			standby = m.standby(recently, true) // once: then it may be the network
-		}
 		m.lapsed(m.current)
 	}
 	m.mode = searching
@@ -194,6 +196,25 @@ func (m *Machine) readyStandbys() {
 			p.restart(m.now)
 		}
 	}
+}
+
+// expect reports whether the answer of something that could take over is still to be
+// waited for; then the first to answer is taken.
+func (m *Machine) expect() bool {
+	if m.overdue || m.optimistic || m.spare == nil || m.standby(m.suspected, false) != nil {
+		return false
+	}
+	m.readyAt = time.Time{}
+	if m.spare.challenged.Before(m.suspected) {
+		m.readyStandbys()
+	}
+	by := m.spare.challenged.Add(m.spare.rtt.smooth*3/2 + checkGrace)
+	if !by.After(m.now) {
+		return false
+	}
+	m.overdue = true
+	m.checkBy = by
+	return true
 }
 
 // burst challenges every pair at once.
@@ -342,7 +363,9 @@ func (m *Machine) runTimers() {
 		m.readyStandbys()
 	}
 	if m.mode == checking && due(m.checkBy) {
-		m.lose(false)
+		if !m.expect() {
+			m.lose(false)
+		}
 	}
 	if m.mode == searching {
 		if due(m.deathAt()) {

@@ -19,9 +19,10 @@ const (
 	// later, retryMost the longest wait then.
 	idleTries = 4
 	retryMost = 5 * time.Minute
-	// returnMost is the longest wait while the path in use goes over a dearer link:
-	// what is metered costs as long as the link before is not found to work again.
-	returnMost = 10 * time.Second
+	// returnLeast is the first wait for a link that worked while the path in use goes
+	// over a dearer one: what is metered costs as long as the link before is not found
+	// to work again. It grows to an eighth of its silence.
+	returnLeast = 2 * time.Second
 )
 
 // patience is how long after a challenge on p the next goes, 0 if none is due.
@@ -61,8 +62,8 @@ func (m *Machine) patience(p *pair) time.Duration {
 		return m.keepAlive
 	case n == 0:
 		return 0
-	case m.sessions && n >= idleTries-1 && p.way == m.current.way && m.cheaper(p, m.current):
-		return min(returnMost, m.keepAlive)
+	case m.sessions && n >= idleTries-1 && p.way == m.current.way && !p.validated.IsZero() && m.cheaper(p, m.current):
+		return min(max(m.now.Sub(p.lastSign())/8, min(returnLeast, m.keepAlive)), retryMost)
 	case n < idleTries:
 		return backOff(measureInterval, 2*n, m.keepAlive)
 	case m.sessions:

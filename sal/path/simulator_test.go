@@ -422,6 +422,9 @@ func (h *simHost) act() {
 			if !h.peer().ever[a.Route.Remote] {
 				s.failf("host %s moved to %s, which never was the peer's", h.name, a.Route.Remote)
 			}
+			if c := h.contacts[a.Second.Remote]; a.HasSecond && (c == nil || !c.genuine || a.Second == a.Route) {
+				s.failf("host %s sends copies over %v", h.name, a.Second)
+			}
 			if c := h.contacts[a.Route.Remote]; c == nil || !c.genuine {
 				s.failf("host %s moved to %s before anything came from there", h.name, a.Route.Remote)
 			}
