@@ -188,7 +188,7 @@ func (d *daemon) nodeConfig() node.Config {
 				return ok
 			})
 		},
-		Relay:      s.Relay.config(),
+		Relay: s.Relay.config(), TunnelListen: s.Relay.tunnelListen(),
 		LinkPolicy: d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",
@@ -216,6 +216,7 @@ func (d *daemon) openMetrics(ctx context.Context, group *errgroup.Group) error {
 		"routing": func() any { return d.node.Router().Metrics() },
 		"naming":  func() any { return d.node.Names().Metrics() },
 		"verdict": func() any { return d.node.Verdicts().Metrics() },
+		"tunnel":  func() any { return d.node.TunnelMetrics() },
 		"records": func() any { return d.node.Records().Metrics() },
 	}
 	if d.edge != nil {

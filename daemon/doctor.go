@@ -207,9 +207,12 @@ func checkRunning(ctx context.Context, s control.Status) []Finding {
 	} else {
 		out = append(out, Finding{"addresses", Good, fmt.Sprint(s.Locators), ""})
 	}
-	if s.DHT.Peers == 0 && !s.Network.Authority {
+	switch {
+	case s.DHT.Peers == 0 && tunnelled(s):
+		out = append(out, Finding{"reachability", Poor, udpBlocked, fmt.Sprintf("open UDP to the bootstrap nodes, ports P and P+1; listening on %s", s.Listen)})
+	case s.DHT.Peers == 0 && !s.Network.Authority:
 		out = append(out, Finding{"reachability", Bad, "no peer in the DHT", fmt.Sprintf("is UDP to the bootstrap nodes open, ports P and P+1? Listening on %s", s.Listen)})
-	} else {
+	default:
 		out = append(out, Finding{"reachability", Good, fmt.Sprintf("%d peers in the DHT, %d connected", s.DHT.Peers, len(s.Peers)), ""})
 	}
 	mtu := Finding{"MTU", Good, "no path measured yet", ""}

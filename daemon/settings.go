@@ -70,6 +70,18 @@ type RelaySettings struct {
 	// Default 400 and 4000.
 	PerNodeMbit int64 `toml:"per_node_mbit" help:"megabits a second to forward for one node"`
 	TotalMbit   int64 `toml:"total_mbit" help:"megabits a second to forward for all nodes together"`
+	// TCP is where a relay takes tunnels from nodes whose network lets no UDP out;
+	// none when empty. Others look for it at port 443, or where the network's
+	// parameter relay_tcp_port says. Default :443.
+	TCP string `toml:"tcp" help:"TCP address for nodes whose network blocks UDP; empty for none"`
+}
+
+// tunnelListen is where tunnels are taken, empty for nowhere.
+func (s RelaySettings) tunnelListen() string {
+	if !s.Enabled {
+		return ""
+	}
+	return s.TCP
 }
 
 // config returns what the session layer is told, nil for no relay.
@@ -172,7 +184,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Listen:       "[::]:47700",
 		MemoryBudget: 1024,
-		Relay:        RelaySettings{Registrations: 10_000, PerNodeMbit: 400, TotalMbit: 4000},
+		Relay:        RelaySettings{Registrations: 10_000, PerNodeMbit: 400, TotalMbit: 4000, TCP: ":443"},
 		TUN:          TUNSettings{Enabled: true, Name: "scn0", IPv4Pool: "198.18.0.0/15"},
 		DNS:          DNSSettings{Mode: "auto", Unknown: "upstream"},
 		Control:      ControlSettings{Group: "scn"},
@@ -256,6 +268,11 @@ func (s Settings) Validate() error {
 	for key, rate := range map[string]int64{"relay.per_node_mbit": s.Relay.PerNodeMbit, "relay.total_mbit": s.Relay.TotalMbit} {
 		if rate < 1 || rate > 1_000_000 {
 			fault(key, "%d is not between 1 and 1000000", rate)
+		}
+	}
+	if s.Relay.TCP != "" {
+		if _, port, err := net.SplitHostPort(s.Relay.TCP); err != nil || port == "" || port == "0" {
+			fault("relay.tcp", "%q is no HOST:PORT", s.Relay.TCP)
 		}
 	}
 	if s.Relay.Enabled && s.Mobile {

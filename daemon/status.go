@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"scn.alt/scn/daemon/control"
@@ -75,8 +76,15 @@ func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
 	if s.ClockSamples > 0 && offset.Abs() > clockWarning {
 		out = append(out, fmt.Sprintf("this host's clock is %s off from its peers': set it (timedatectl set-ntp true)", offset.Round(time.Second)))
 	}
-	if s.DHT.Peers == 0 && !s.Network.Authority {
+	switch {
+	case s.DHT.Peers > 0 || s.Network.Authority:
+	case tunnelled(s):
+		out = append(out, udpBlocked)
+	default:
 		out = append(out, "no peer in the DHT: \"scn doctor\" looks for the cause")
+	}
+	if fault := d.node.TunnelFault(); fault != "" {
+		out = append(out, "hosts whose network blocks UDP cannot reach this relay: "+fault+" (set relay.tcp to a free port and tell the network in its parameter relay_tcp_port, or to \"\")")
 	}
 	for _, g := range d.node.Rules().Groups() {
 		if left := time.Until(time.Unix(g.NotAfter, 0)); g.Fault != nil {
@@ -89,4 +97,12 @@ func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
 		out = append(out, "this host has no address others could dial")
 	}
 	return out
+}
+
+// udpBlocked is what a node is told that speaks to others through TCP only.
+const udpBlocked = "nothing answers by UDP: sessions go through TCP to a relay, which is slower"
+
+// tunnelled reports whether some peer is reached through TCP.
+func tunnelled(s control.Status) bool {
+	return slices.ContainsFunc(s.Peers, func(p control.Peer) bool { return p.Path.Way == control.Tunnelled })
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,7 +73,7 @@ func (n *Node) serveRecords(ctx context.Context) error {
 func (n *Node) Records() *delegate.Server { return n.records }
 
 // recordDelegate is what this node's router asks where the DHT does not answer: a
-// bootstrap node this node can speak to.
+// relay or bootstrap node this node can speak to.
 type recordDelegate struct{ n *Node }
 
 var _ routing.Delegate = recordDelegate{}
@@ -171,7 +172,8 @@ func (d recordDelegate) dial(ctx context.Context) (net.Conn, error) {
 	return nil, err
 }
 
-// nodes are whom to ask: bootstrap nodes, those first with which there is a
+// nodes are whom to ask: the relays at which this node is registered, its home
+// relays first, then bootstrap nodes, those before the others with which there is a
 // connection.
 func (d recordDelegate) nodes(sessions *sal.Node) []identity.NodeID {
 	connected := map[identity.NodeID]bool{}
@@ -179,9 +181,14 @@ func (d recordDelegate) nodes(sessions *sal.Node) []identity.NodeID {
 		connected[p.Node] = p.Remote.IsValid()
 	}
 	var out, others []identity.NodeID
+	for _, r := range sessions.Relays() {
+		if connected[r.Node] {
+			out = append(out, r.Node)
+		}
+	}
 	for _, b := range d.n.Network().Bootstrap {
 		switch {
-		case b.Node == d.n.ID():
+		case b.Node == d.n.ID(), slices.Contains(out, b.Node):
 		case connected[b.Node]:
 			out = append(out, b.Node)
 		default:

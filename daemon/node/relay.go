@@ -9,7 +9,7 @@ func (n *Node) bootstrapRelays() []record.Candidate {
 	out := make([]record.Candidate, 0, len(file.Bootstrap))
 	for _, p := range file.Bootstrap {
 		if p.Node != n.ID() {
-			out = append(out, record.Candidate{Node: p.Node, Locators: p.Addresses, Source: record.FromNetwork})
+			out = append(out, record.Candidate{Node: p.Node, Locators: n.tunnels.with(p.Node, p.Addresses), Source: record.FromNetwork})
 		}
 	}
 	return out
