@@ -29,7 +29,7 @@ func (b backend) Status(context.Context) (control.Status, error) {
 		DHT:         control.DHT{Mode: router.Mode, Peers: router.Peers},
 		ClockOffset: offset.Seconds(), ClockSamples: samples,
 		Services: []control.Service{}, Peers: []control.Peer{},
-		Relays: relaysOf(sessions), Relay: relaying(sessions),
+		NAT: sessions.NAT().String(), Relays: relaysOf(sessions), Relay: relaying(sessions),
 	}
 	if d.edge != nil {
 		v4, v6 := d.edge.Addresses()

@@ -23,6 +23,10 @@ type carrier interface {
 	locators() []netip.AddrPort
 	// setRelays tells this node's home relays to all peers.
 	setRelays([]identity.NodeID)
+	// nat says what is between this node and others, translated whether there is
+	// anything, by the word of one.
+	nat() underlay.NATKind
+	translated() bool
 	kick()
 	metrics() underlay.Metrics
 	close() error
@@ -111,6 +115,8 @@ func (c underlayCarrier) accepted(stranger net.Addr, node identity.NodeID) (asso
 	return a, nil
 }
 
+func (c underlayCarrier) nat() underlay.NATKind            { return c.socket.NAT() }
+func (c underlayCarrier) translated() bool                 { return c.socket.Translated() }
 func (c underlayCarrier) setRelays(list []identity.NodeID) { c.socket.SetRelays(list) }
 func (c underlayCarrier) locators() []netip.AddrPort       { return c.socket.Locators() }
 func (c underlayCarrier) kick()                            { c.socket.Kick() }

@@ -33,6 +33,8 @@ func (c *plainCarrier) packetConn() net.PacketConn                { return c.con
 func (c *plainCarrier) connectionIDs() quic.ConnectionIDGenerator { return nil }
 func (c *plainCarrier) kick()                                     {}
 func (c *plainCarrier) metrics() underlay.Metrics                 { return underlay.Metrics{} }
+func (c *plainCarrier) nat() underlay.NATKind                     { return underlay.NATUnknown }
+func (c *plainCarrier) translated() bool                          { return false }
 func (c *plainCarrier) setRelays([]identity.NodeID)               {}
 func (c *plainCarrier) close() error                              { return c.conn.Close() }
 

@@ -6,6 +6,7 @@ import (
 
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/sal/homes"
+	"scn.alt/scn/sal/underlay"
 )
 
 // RelayInfo describes a relay at which this node is registered, or is about to be.
@@ -55,6 +56,12 @@ func (n *Node) HomeRelays() []identity.NodeID {
 
 // IsRelay reports whether this node is a relay.
 func (n *Node) IsRelay() bool { return n.relay != nil }
+
+// NAT says what stands between this node and others, as far as they told.
+func (n *Node) NAT() underlay.NATKind { return n.carrier.nat() }
+
+// Translated reports whether a peer sees this node at an address it has not got.
+func (n *Node) Translated() bool { return n.carrier.translated() }
 
 // counts counts for Metrics.
 func (r *relays) counts() (home, other, ailing int) {

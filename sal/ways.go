@@ -39,6 +39,7 @@ func (n *Node) SetTunnels(ends []netip.AddrPort) {
 	if c, ok := n.carrier.(interface{ setTunnels([]netip.AddrPort) }); ok {
 		c.setTunnels(ends)
 	}
+	n.relays.moved() // what could not be reached may be now
 }
 
 func (c underlayCarrier) setTunnels(ends []netip.AddrPort) { c.socket.SetTunnels(ends) }

@@ -26,6 +26,8 @@ type Status struct {
 	// ClockSamples says how many peers told.
 	ClockOffset  float64 `json:"clock_offset_seconds"`
 	ClockSamples int     `json:"clock_samples"`
+	// NAT is unknown, none, cone (every peer sees the same address) or symmetric.
+	NAT string `json:"nat"`
 	// Relays are where this node is registered, its home relays first.
 	Relays []Relay `json:"relays"`
 	// Relay is set where this node is a relay itself.

@@ -191,6 +191,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.router.Run(ctx) })
 	group.Go(func() error { return n.maintain(ctx) })
+	group.Go(func() error { return n.watchNAT(ctx) })
 	group.Go(func() error { return n.serveRecords(ctx) })
 	group.Go(func() error { return n.watchGroups(ctx) })
 	group.Go(func() error { return n.tunnels.run(ctx) })

@@ -246,6 +246,13 @@ func scopeOf(a netip.Addr) int {
 // NAT returns what stands between this host and its peers, as far as they told.
 func (s *Socket) NAT() NATKind { return s.outside.Load().kind }
 
+// Translated reports whether a peer sees this host at another address than its own:
+// be its word wrong, others had better not be told to call first.
+func (s *Socket) Translated() bool {
+	o := s.outside.Load()
+	return o.kind == NATCone || o.kind == NATSymmetric || len(o.published)+len(o.told) > 0
+}
+
 // observed takes the word of a peer.
 func (e *engine) observed(a *Association, x path.Observed) {
 	if x.Remote.Addr().IsLoopback() != x.Link.Local.IsLoopback() {

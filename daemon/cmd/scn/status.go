@@ -32,6 +32,7 @@ func (a *app) statusCommand() *cobra.Command {
 				line(w, "version", s.Version)
 				line(w, "listen", s.Listen)
 				line(w, "locators", addresses(s.Locators))
+				line(w, "NAT", s.NAT)
 				line(w, "DHT", fmt.Sprintf("%s, %d peers", s.DHT.Mode, s.DHT.Peers))
 				for _, r := range s.Relays {
 					line(w, relayKind(r), fmt.Sprintf("%s, %s, %.1f ms", r.NodeID.Short(), r.State, r.RTTMS))
