@@ -286,9 +286,6 @@ func (m *Machine) onLinksChanged(links []Link, costs []uint8) {
 			gone = append(gone, p.route.Link)
 		}
 	}
-	for _, l := range gone {
-		delete(m.observed, l)
-	}
 	added := m.rebuild(gone)
 	m.ownSeq++                    // so that the peer probes too, and learns what the links cost
 	m.keepAlive = m.cfg.KeepAlive // other NATs

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/crypto/chacha20poly1305"
+
 	"scn.alt/scn/routing/identity"
 )
 
@@ -58,9 +60,19 @@ type Config struct {
 	// IdleTimeout is the same without sessions. Default 60s; at least 1s.
 	IdleTimeout time.Duration
 
+	// Scratch is memory for one step, shared by machines that one goroutine makes and
+	// steps. Default: memory of its own.
+	Scratch *Scratch
+
 	// without takes guards out, so that the simulator can show that it would
 	// notice.
 	without guards
+}
+
+// Scratch holds the plaintext of one message and the nonce it was sealed with.
+type Scratch struct {
+	plain [maxDatagram]byte
+	nonce [chacha20poly1305.NonceSize]byte
 }
 
 // guards are the protections that tests can remove one by one.
@@ -77,6 +89,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = time.Minute
+	}
+	if c.Scratch == nil {
+		c.Scratch = new(Scratch)
 	}
 	return c
 }

@@ -41,6 +41,5 @@ func (m *Machine) seenAs(p *pair, address netip.AddrPort) {
 		m.lapsed(p)
 	}
 	p.observed = address
-	m.observed[p.route.Link] = address
 	m.emit(Observed{Link: p.route.Link, Remote: p.route.Remote, Address: address})
 }

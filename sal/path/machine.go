@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/crypto/chacha20poly1305"
-
 	"scn.alt/scn/routing/identity"
 )
 
@@ -49,7 +47,6 @@ type Machine struct {
 	ownRelays  []identity.NodeID
 	ownSeq     uint32
 	ownSeen    uint32 // what the peer has of them
-	observed   map[Link]netip.AddrPort
 
 	addresses addressTable
 	pairs     []*pair
@@ -57,9 +54,8 @@ type Machine struct {
 	agreement
 	liveness
 
-	// Scratch space, so that dropping garbage allocates nothing.
-	plain [maxDatagram]byte
-	nonce [chacha20poly1305.NonceSize]byte
+	// So that dropping garbage allocates nothing.
+	scratch *Scratch
 }
 
 // Info is a snapshot of the data path.
@@ -102,9 +98,9 @@ func New(cfg Config) (*Machine, error) {
 	}
 	m := &Machine{
 		send: send, receive: receive,
-		nonces:   rand.NewChaCha8(cfg.Seed),
-		now:      cfg.Start,
-		observed: map[Link]netip.AddrPort{},
+		nonces:  rand.NewChaCha8(cfg.Seed),
+		scratch: cfg.Scratch,
+		now:     cfg.Start,
 	}
 	first := cfg.First.normal()
 	m.setLinks(cfg.Links, cfg.Costs)
@@ -280,7 +276,7 @@ func (m *Machine) transmit(p *pair, msg *message) bool {
 	}
 	m.counter++
 	m.metrics.Sent++
-	m.emit(Send{Route: p.route, Datagram: m.send.seal(m.counter, msg.append(m.plain[:0]))})
+	m.emit(Send{Route: p.route, Datagram: m.send.seal(m.counter, msg.append(m.scratch.plain[:0]))})
 	return true
 }
 

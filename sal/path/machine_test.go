@@ -372,7 +372,7 @@ func TestForwardedCopies(t *testing.T) {
 func TestObserved(t *testing.T) {
 	s, a, _ := calm(t, time.Millisecond)
 	s.run(time.Second)
-	if got := a.m.observed[a.links[0].link]; got != a.links[0].external {
+	if got := a.m.current.observed; got != a.links[0].external {
 		t.Errorf("observed as %v, want %v", got, a.links[0].external)
 	}
 }

@@ -10,7 +10,7 @@ func (m *Machine) onReceived(route Route, datagram []byte) {
 		m.metrics.Replayed++
 		return
 	}
-	plain, err := m.receive.open(m.plain[:0], counter, datagram, &m.nonce)
+	plain, err := m.receive.open(m.scratch.plain[:0], counter, datagram, &m.scratch.nonce)
 	if err != nil {
 		m.metrics.Forged++
 		return

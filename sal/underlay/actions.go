@@ -145,11 +145,10 @@ func (e *engine) remind(a *Association, remote netip.AddrPort) {
 		return
 	}
 	a.reminded = now
-	n := a.ring.copyTo(&e.scratch)
-	if n == 0 {
+	slot := &e.scratch[0]
+	if !a.ring.last(slot) {
 		return
 	}
-	slot := &e.scratch[n-1]
 	// quic-go answers nothing shorter than a reset of its own. What is added makes it a
 	// packet that the peer cannot open, if it lives, and drops.
 	slot.size = max(slot.size, resetProvoking)

@@ -15,10 +15,12 @@ type engine struct {
 	due     dueHeap
 	moving  []*Association // their traffic is told to their machines
 	scratch [ringSize]ringSlot
+	plain   path.Scratch // of all machines
 	clock   suspendClock
 	tick    *time.Timer
 	ticking bool  // at the pace of busyTick
 	nudged  int64 // when neighbours were last asked again
+	trimmed int64 // when rings were last trimmed
 	outside outsideViews
 }
 
@@ -144,6 +146,7 @@ func (e *engine) everyTick() {
 	now := e.s.now()
 	e.s.table.expire(now - int64(pendingTime))
 	e.reviseOutside()
+	e.trimRings(now)
 	e.offerMetered()
 	e.lookAtClocks()
 }

@@ -103,7 +103,6 @@ func (r *receiver) forward(b []byte, joined bool) {
 			f.hold(r, from, b, segment)
 			return
 		}
-		from.Peer.relayedIn(r.now)
 		c.token, c.from = token, from
 	}
 	f.forward(c.from, b, segment, n, r.mark, r.now)
@@ -129,7 +128,7 @@ func (r *receiver) run(b []byte) (run []byte, n int) {
 
 // forward sends n datagrams of one sender to one destination on, or drops them.
 func (f *forwarder) forward(from *relay.Registration[*Association], b []byte, segment, n int, ecn byte, now int64) {
-	h, _, err := relay.Parse(b)
+	h, inner, err := relay.Parse(b)
 	for at := segment; at < len(b) && err == nil; at += segment {
 		_, _, err = relay.Parse(b[at:])
 	}
@@ -137,6 +136,7 @@ func (f *forwarder) forward(from *relay.Registration[*Association], b []byte, se
 		f.s.metrics.dropMalformed.Add(uint64(n))
 		return
 	}
+	from.Peer.relayedIn(inner, now)
 	to, verdict := f.table.Route(time.Duration(now), from, h.Node, n, len(b))
 	switch verdict {
 	case relay.Forward:
@@ -155,7 +155,7 @@ func (f *forwarder) forward(from *relay.Registration[*Association], b []byte, se
 	for at := 0; at < len(b); at += segment {
 		header.Put(b[at:])
 	}
-	to.Peer.relayedOut(now)
+	to.Peer.relayedOut(inner, now)
 	switch errno := f.s.transmitNow(leg, b, segment, ecn); errno {
 	case 0:
 		f.table.Sent(n, len(b))
@@ -212,6 +212,5 @@ func (e *engine) forwardHeld(ev event) {
 		return
 	}
 	now := e.s.now()
-	ev.a.relayedIn(now)
 	f.forward(from, b, len(b), 1, ev.ecn, now)
 }

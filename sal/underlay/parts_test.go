@@ -89,6 +89,15 @@ func TestRing(t *testing.T) {
 	if r.copyTo(&out); out[3].size != 1400 {
 		t.Error("kept a datagram larger than a slot")
 	}
+	r.trim()
+	r.trim()
+	if n := r.copyTo(&out); n != 0 || !r.last(&out[0]) || out[0].size != ringHead || out[0].data[0] != 9 || r.slots != nil {
+		t.Errorf("%d kept after trim, %d bytes of the last", n, out[0].size)
+	}
+	r.keep([]byte{7}, 0, 0)
+	if n := r.copyTo(&out); n != 1 || out[0].size != 1 || out[0].data[0] != 7 || !r.last(&out[1]) || out[1].data[0] != 7 {
+		t.Errorf("%d kept after trim", n)
+	}
 	r.drop()
 	if n := r.copyTo(&out); n != 0 {
 		t.Errorf("%d left after drop", n)

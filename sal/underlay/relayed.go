@@ -160,16 +160,24 @@ func (a *Association) owns(remote netip.AddrPort) bool {
 	return a.s.table.isProved(a, remote)
 }
 
-// relayedIn notes that relayed datagrams came over this association, which is a
-// sign of life as good as any. relayedOut notes that some went.
-func (a *Association) relayedIn(now int64) {
+// relayedIn notes that relayed datagrams like inner came over this association, which
+// is a sign of life as good as any. Path messages do not count, as they do not
+// between neighbours: they are small, and pass where data does not.
+func (a *Association) relayedIn(inner []byte, now int64) {
+	if inner[0] == typePath {
+		return
+	}
 	a.lastReceived.Store(now)
 	if !a.moving.Load() {
 		a.s.noteTraffic(a)
 	}
 }
 
-func (a *Association) relayedOut(now int64) {
+// relayedOut notes that some went.
+func (a *Association) relayedOut(inner []byte, now int64) {
+	if inner[0] == typePath {
+		return
+	}
 	a.lastRelayed.Store(now)
 	if !a.moving.Load() {
 		a.s.noteTraffic(a)
@@ -204,7 +212,7 @@ func (s *Socket) transmitRelayed(r *route, b []byte, segment int, ecn byte) unix
 	o := s.pool.Get().(*outgoing)
 	defer s.pool.Put(o)
 	relay.Header{Type: relay.TypeForward, Token: way.token, Node: r.peer}.Put(o.wrapper[:])
-	way.a.relayedOut(s.now())
+	way.a.relayedOut(b, s.now())
 	size := relay.HeaderSize + segment
 	for batch := max(1, min(maxSegments, maxSegmented/size)) * segment; len(b) > 0; b = b[min(batch, len(b)):] {
 		part := b[:min(batch, len(b))]
@@ -254,6 +262,7 @@ type wrapBuffer [maxSegmented + maxJoined]byte
 // came in one read of the kernel.
 type unwrapCache struct {
 	header [relay.HeaderSize]byte // zero: none
+	way    *relayWay
 	from   netip.AddrPort
 }
 
@@ -267,7 +276,8 @@ func (r *receiver) unwrap(b []byte) []byte {
 		m.dropMalformed.Add(1)
 		return nil
 	}
-	if c := &r.relayed; c.header != [relay.HeaderSize]byte(b) {
+	c := &r.relayed
+	if c.header != [relay.HeaderSize]byte(b) {
 		way := r.s.ways.byToken(h.Token)
 		if way == nil {
 			m.dropRelayStranger.Add(1)
@@ -278,18 +288,18 @@ func (r *receiver) unwrap(b []byte) []byte {
 			way.a.fromUnknown(len(b), &r.arrival)
 			return nil
 		}
-		way.a.relayedIn(r.now)
 		if r.s.isSelf(h.Node) {
 			r.echoed(way, inner)
 			return nil
 		}
 		var source identity.NodeID
 		copy(source[:], h.Node[:])
-		c.header, c.from = [relay.HeaderSize]byte(b), path.RelayRemote(way.a.node, source)
+		*c = unwrapCache{header: [relay.HeaderSize]byte(b), way: way, from: path.RelayRemote(way.a.node, source)}
 	}
+	c.way.a.relayedIn(inner, r.now)
 	m.relayedReceived.Add(1)
 	r.outer, r.unwrapped = path.Route{Link: r.link, Remote: r.from}, true
-	r.from, r.link = r.relayed.from, path.Link{}
+	r.from, r.link = c.from, path.Link{}
 	return inner
 }
 

@@ -1,10 +1,19 @@
 package underlay
 
-import "sync"
+import (
+	"bytes"
+	"sync"
+	"time"
+)
 
 const (
 	ringSize     = 4
 	ringDatagram = 1500
+	// ringHead is what is left of the last datagram when nothing was sent for a while:
+	// with it a peer can still be asked whether it knows the connection.
+	ringHead = resetProvoking
+	// ringIdle is that while: whatever was lost is acknowledged or given up by then.
+	ringIdle = int64(30 * time.Second)
 )
 
 // ring keeps copies of the last datagrams sent, to send them again on a new
@@ -15,6 +24,7 @@ type ring struct {
 	slots *[ringSize]ringSlot
 	next  int
 	n     int
+	head  []byte // instead of slots
 }
 
 type ringSlot struct {
@@ -29,7 +39,7 @@ func (r *ring) keep(b []byte, segment int, ecn byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.slots == nil {
-		r.slots = new([ringSize]ringSlot)
+		r.slots, r.head = new([ringSize]ringSlot), nil
 	}
 	if segment <= 0 || segment >= len(b) {
 		r.put(b, ecn)
@@ -61,9 +71,50 @@ func (r *ring) copyTo(out *[ringSize]ringSlot) int {
 	return r.n
 }
 
+// last copies the last datagram, or what is left of it, and reports whether there is
+// one.
+func (r *ring) last(out *ringSlot) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.n > 0:
+		*out = r.slots[(r.next-1+ringSize)%ringSize]
+	case r.head != nil:
+		out.size, out.ecn = copy(out.data[:], r.head), 0
+	default:
+		return false
+	}
+	return true
+}
+
+// trim frees the memory of all but the head of the last datagram.
+func (r *ring) trim() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.n == 0 {
+		return
+	}
+	last := &r.slots[(r.next-1+ringSize)%ringSize]
+	r.head = bytes.Clone(last.data[:min(last.size, ringHead)])
+	r.slots, r.n, r.next = nil, 0, 0
+}
+
+// trimRings makes the rings of those small to which nothing was sent for a while.
+func (e *engine) trimRings(now int64) {
+	if now-e.trimmed < ringIdle/6 {
+		return
+	}
+	e.trimmed = now
+	e.s.table.each(func(a *Association) {
+		if now-a.lastSent.Load() > ringIdle {
+			a.ring.trim()
+		}
+	})
+}
+
 // drop forgets everything and frees the memory.
 func (r *ring) drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.slots, r.n, r.next = nil, 0, 0
+	r.slots, r.n, r.next, r.head = nil, 0, 0, nil
 }

@@ -424,11 +424,20 @@ func (a *Association) Bind(secret []byte, initiator bool) error {
 	if _, err := rand.Read(cfg.Seed[:]); err != nil {
 		return err
 	}
-	m, err := path.New(cfg)
+	var err error
+	if failed := a.s.callWait(func(e *engine) {
+		var m *path.Machine
+		cfg.Scratch = &e.plain
+		if m, err = path.New(cfg); err == nil {
+			e.bind(a, m)
+		}
+	}); failed != nil {
+		return failed
+	}
 	if err != nil {
 		return fmt.Errorf("bind %s: %w", a.node.Short(), err)
 	}
-	return a.s.callWait(func(e *engine) { e.bind(a, m) })
+	return nil
 }
 
 // Close forgets the association: nothing is sent to find the peer any more, and
