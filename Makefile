@@ -1,5 +1,6 @@
 # make            builds bin/scn
 # make demo       shows it: a transfer goes on while both hosts move (2 minutes)
+# make demo-nat   the same between hosts behind NATs (1 minute)
 # make test       everything that must hold before a change lands
 # The rest is below; `make help` lists it.
 
@@ -20,12 +21,12 @@ endif
 
 # Packages whose tests run under the race detector. The suite runs programs, not
 # Go code, and has its own target.
-UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns)
+UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns -e /conformance/reach)
 
 # How long all Fuzz functions together may take.
 FUZZTIME ?= 3m
 
-.PHONY: help build deps demo test lattice vet unit sim fuzz conformance check fmt lint tidy vuln bench bench-quick clean
+.PHONY: help build deps demo demo-nat test lattice vet unit sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-reach clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -42,6 +43,12 @@ demo: build ## three hosts, a transfer, four moves
 	@mkdir -p $(BUILD)
 	$(GO) build -o $(BUILD)/ ./conformance/demo
 	$(BUILD)/demo -scn $(BIN)
+
+demo-nat: build ## two hosts behind NATs: relayed, direct, both move to other NATs
+	@conformance/tools/deps demo-nat
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BUILD)/ ./conformance/demonat
+	$(BUILD)/demonat -scn $(BIN)
 
 test: deps build lattice vet unit sim fuzz conformance ## vet, unit, race, simulator, fuzzing, lattice, namespace suite
 
@@ -60,8 +67,8 @@ sim: ## the path machine through ten thousand seeds
 fuzz: ## every Fuzz function, FUZZTIME (3m) in all
 	$(GO) run ./conformance/fuzz -time $(FUZZTIME)
 
-conformance: deps build ## the namespace suite alone: real programs on hosts that move
-	SCN_BIN=$(BIN) GO=$(GO) conformance/tools/twice -count=1 -p 1 -timeout 15m ./conformance/netns ./conformance/suite
+conformance: deps build ## the namespace suites alone: real programs on hosts that move and hide behind NATs
+	SCN_BIN=$(BIN) GO=$(GO) conformance/tools/twice -count=1 -p 1 -timeout 15m ./conformance/netns ./conformance/suite ./conformance/reach
 
 check: fmt tidy vet lint ## format, modules, vet, linters
 
@@ -89,6 +96,12 @@ bench-quick: build ## the speed table, wireguard-go beside us
 	@[ -x $(BUILD)/wireguard ] || GOBIN=$(CURDIR)/$(BUILD) $(GO) install golang.zx2c4.com/wireguard@latest
 	$(GO) build -o $(BUILD)/ ./conformance/bench
 	$(BUILD)/bench -scn $(BIN) -wireguard $(CURDIR)/$(BUILD)/wireguard
+
+bench-reach: build ## who reaches whom behind NATs, both move, a train, what a relay bears (30 minutes)
+	@conformance/tools/deps all
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BUILD)/ ./conformance/benchreach
+	$(BUILD)/benchreach -scn $(BIN)
 
 clean:
 	rm -rf bin $(BUILD)
