@@ -157,10 +157,13 @@ func (m *Machine) move(p *pair, generation uint32, resend, ours bool) {
 		}
 		m.emit(Moved{From: from.route, To: p.route, Gap: gap})
 		from.due = time.Time{}
-		if m.find(from.route) == from && m.cfg.Initiator {
+		if m.find(from.route) == from {
 			from.due = m.now.Add(measureInterval)
 		}
 		m.unspare()
+		if p.way > from.way || p.way != wayDirect && !m.lostAt.IsZero() {
+			m.roundabout()
+		}
 	}
 	m.mode = steady
 	m.lostAt = time.Time{}

@@ -7,7 +7,7 @@
 // QUIC, a [Machine] at each end knows its own addresses ([Link]), the peer's
 // (remotes), and every pair of the two of one family ([Route]). The ends prove
 // pairs to each other with sealed path messages, agree on one of them, and
-// replace it when it fails or when a clearly faster one is found.
+// replace it when it fails or when a cheaper or clearly faster one is found.
 //
 // The machine is sans-IO: it has no clock, no socket, no goroutine and no
 // global randomness. A shell (sal/underlay) feeds it events and carries out the
@@ -31,11 +31,12 @@
 //   - [UnknownAddress] for a QUIC packet that names the association by a
 //     connection ID but came from an address that is not [Validated].
 //   - [Advertised] with the addresses to tell the peer and then [LinksChanged] with
-//     the whole list of usable local ones, in this order, so that the first
-//     messages of a move carry what is new; [RemotesChanged] with a record's
-//     addresses when [Resolve] was answered; [Resumed] after suspend or whenever
-//     the network may have changed; [SendFailed] and [TooBig] from the socket,
-//     [SendFailed] for data too.
+//     the whole list of usable local ones and their costs, in this order, so that
+//     the first messages of a move carry what is new; [RelaysAdvertised] with our
+//     relays; [RemotesChanged] with a record's addresses when [Resolve] was answered
+//     or [RelaysTold] was heeded; [Reachable] when the way to a relayed remote works
+//     again; [Resumed] after suspend or whenever the network may have changed;
+//     [SendFailed] and [TooBig] from the socket, [SendFailed] for data too.
 //
 // What the shell does with actions is written at each of them.
 //
@@ -58,13 +59,36 @@
 // again after 10, 20, 40 … ms and, when that does not help, asks for the peer's
 // newest record ([Resolve]) with bounded back-off. Anything authentic from the
 // peer begins the back-off anew. A standby path proved within a minute is used at
-// once when the link in use goes away, and has to answer then.
+// once when the link in use goes away, and has to answer then. While one stands by,
+// silence is noticed after 100 ms instead of 250; half way through the check it is
+// challenged too, and the first to answer takes over.
+//
+// # Costs
+//
+// Every link has a cost, which each end tells the other by two bits of its messages;
+// the way adds to it: nothing if direct, more if relayed, most through TCP. Of the
+// paths that work the cheapest is used, among equals the fastest. The initiator goes
+// to a cheaper one as soon as it is proved; nothing is lost, since the dearer one
+// works on and stays proved as a standby. A path that fails again and again while
+// another works is left alone for 1 s, 2 s, 4 s … 5 min. Metered links are not even
+// probed while something cheaper works.
+//
+// # NATs
+//
+// Two ends that reach each other through a relay tell each other their addresses by
+// path messages over it; both then probe all pairs not proved together, so that each
+// NAT has been opened from inside when the other's probe arrives. A probe that comes
+// from a port nobody told of (a NAT that maps by destination) is answered there. A
+// round begins whenever either has new addresses or links, and after a loss;
+// otherwise every 5, 10, 20 s … 5 min while the path in use could be cheaper, and
+// only with sessions open. Keep-alives go every 25 s; where mappings turn out to
+// lapse in between, every 15 or 10.
 //
 // # Agreement
 //
 // Each message says whether its sender uses the path it came by, and since which
 // generation. Who leaves a broken path raises the generation; only the initiator
-// leaves a working one for a faster one. The higher generation is followed, once
+// leaves a working one for a better one. The higher generation is followed, once
 // this end has proved the path for itself; with equal generations chosen at once
 // the initiator's path wins. A message from another address without a new
 // generation is a NAT that changed its mind, or somebody forwarding our packets:

@@ -112,6 +112,9 @@ func (m *Machine) restored() {
 		m.emit(m.use(true))
 		m.current.mtu.check(m.now)
 		m.current.restart(m.now) // says that it is in use again
+		if m.current.way != wayDirect {
+			m.roundabout()
+		}
 		return
 	}
 	m.lostAt = time.Time{}

@@ -32,10 +32,19 @@ func (m *Machine) punch() {
 	m.probeUnproved()
 }
 
+// roundabout begins a round, and the back-off, because the path in use had to be
+// replaced by one that is not direct: what ended the other may be over soon.
+func (m *Machine) roundabout() {
+	if m.cfg.Initiator {
+		m.ownSeq++
+	}
+	m.punch()
+}
+
 // unproved reports whether p is direct and not known to work now.
 func (m *Machine) unproved(p *pair) bool {
 	return p != m.current && p.way == wayDirect &&
-		(p.validated.IsZero() || m.now.Sub(p.validated) >= proofLifetime || !p.asked.IsZero() && p.attempts >= 2)
+		(p.validated.IsZero() || m.now.Sub(p.validated) >= claimFreshness || !p.asked.IsZero() && p.attempts >= 2)
 }
 
 // probeUnproved probes all direct pairs that are not proved.
