@@ -46,6 +46,7 @@ func (b backend) Serve(ctx context.Context, q control.ServeRequest) (control.Ser
 	s := node.Service{
 		Name: nm, Targets: q.Targets, Allow: q.Allow, ProxyProtocol: q.ProxyProtocol,
 		Priority: defaultPriority, Weight: defaultWeight,
+		Check: q.Check, CheckInterval: q.CheckInterval, CheckRise: q.CheckRise, CheckFall: q.CheckFall,
 	}
 	if q.Priority != nil {
 		s.Priority = *q.Priority
@@ -233,10 +234,34 @@ func (b backend) nameOf(i node.NameInfo) control.Name {
 }
 
 func serviceOf(s node.ServiceState) control.Service {
-	return control.Service{
+	out := control.Service{
 		Name: string(s.Name), ID: s.ID, Targets: s.Targets, Allow: s.Allow, Priority: s.Priority, Weight: s.Weight,
 		Owned: s.Owned, ProxyProtocol: s.ProxyProtocol, State: s.State, Sessions: int(s.Sessions),
+		Draining: s.Draining,
 	}
+	if h := s.Health; h != nil {
+		out.Health = &control.Health{Check: s.Check, Healthy: h.Healthy, Checks: h.Tries, Failures: h.Failures}
+		if h.Err != nil {
+			out.Health.Error = h.Err.Error()
+		}
+		if h.Tries > 0 {
+			out.Health.Since, out.Health.Checked = &h.Since, &h.Checked
+		}
+	}
+	return out
+}
+
+// Drain implements control.Backend.
+func (b backend) Drain(_ context.Context, q control.DrainRequest) (control.Service, error) {
+	nm, err := b.name(q.Name)
+	if err != nil {
+		return control.Service{}, explain(err)
+	}
+	state, err := b.d.node.Drain(nm, !q.Off)
+	if err == nil && q.End {
+		_, err = b.d.node.EndSessions(nm)
+	}
+	return serviceOf(state), explain(err)
 }
 
 func missing(is bool, field string) error {

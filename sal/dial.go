@@ -184,6 +184,7 @@ type tryFunc func(ctx context.Context, l *link, won func() bool) error
 // after a stagger or at once when one fails, the first to accept wins.
 type racer struct {
 	node    *Node
+	service identity.ServiceID
 	try     tryFunc
 	alone   *atomic.Bool
 	options []option // not tried yet
@@ -204,7 +205,7 @@ func (n *Node) race(ctx context.Context, service identity.ServiceID, try tryFunc
 func (n *Node) raceNoting(ctx context.Context, service identity.ServiceID, alone *atomic.Bool, try tryFunc) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &racer{node: n, alone: alone, try: try, results: make(chan error, maxAttempts), worst: ErrNoProvider}
+	r := &racer{node: n, service: service, alone: alone, try: try, results: make(chan error, maxAttempts), worst: ErrNoProvider}
 	answers := n.resolve(ctx, service, r)
 	stagger := time.NewTimer(time.Hour)
 	defer stagger.Stop()
@@ -305,6 +306,7 @@ func (r *racer) start(ctx context.Context) bool {
 		return false
 	}
 	r.node.describe(r.options)
+	r.node.declined.mark(r.service, r.options, time.Now())
 	i := pick(r.options, r.final, rand.Int64N)
 	if i < 0 {
 		return false
@@ -329,6 +331,7 @@ func (r *racer) run(ctx context.Context, c record.Candidate) error {
 	if err == nil {
 		r.node.trustPeer(c.Node)
 	}
+	r.node.declined.note(r.service, c.Node, err, time.Now())
 	return err
 }
 

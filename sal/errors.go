@@ -48,8 +48,8 @@ var (
 	ErrNotAdmitted error = &failure{"sal: not admitted by the peer", []error{syscall.EACCES, os.ErrPermission}}
 	// ErrOverCapacity means a memory budget is used up; it is syscall.EAGAIN.
 	ErrOverCapacity error = &failure{"sal: over capacity", []error{syscall.EAGAIN}}
-	// ErrDraining means the provider is shutting down; it is syscall.EAGAIN.
-	ErrDraining error = &failure{"sal: the provider is shutting down", []error{syscall.EAGAIN}}
+	// ErrDraining means the provider is shutting down or drains the service; it is syscall.EAGAIN.
+	ErrDraining error = &failure{"sal: the provider is shutting down, or drains the service", []error{syscall.EAGAIN}}
 	// ErrTargetUnreachable means the provider cannot reach its target; it is
 	// syscall.EHOSTUNREACH.
 	ErrTargetUnreachable error = &failure{"sal: the provider cannot reach its target", []error{syscall.EHOSTUNREACH}}

@@ -40,6 +40,7 @@ type Node struct {
 	pings    pingTable
 	loops    loopTable
 	lone     loneTable
+	declined declinedTable
 	relays   *relays
 	relay    *relayServer // nil unless this node is a relay
 	guard    handshakeGuard

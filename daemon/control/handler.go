@@ -20,6 +20,7 @@ const upgradeProtocol = "scn-session"
 type Backend interface {
 	AccessBackend
 	VerdictBackend
+	DrainBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
 	Ping(ctx context.Context, name string) (Ping, error)
@@ -81,6 +82,7 @@ func Handler(b Backend) http.Handler {
 	mux.HandleFunc("POST /v1/dial", func(w http.ResponseWriter, r *http.Request) { dial(b, w, r) })
 	handleAccess(mux, b)
 	handleVerdicts(mux, b)
+	handleDrain(mux, b)
 	return mux
 }
 

@@ -167,6 +167,10 @@ type Service struct {
 	// State is "online", or why it is not yet.
 	State    string `json:"state"`
 	Sessions int    `json:"sessions"`
+	// Draining services take no new sessions.
+	Draining bool `json:"draining,omitempty"`
+	// Health is what the service's check found; nil without a check.
+	Health *Health `json:"health,omitempty"`
 }
 
 // ServeRequest asks the daemon to provide a service from now on.
@@ -180,6 +184,11 @@ type ServeRequest struct {
 	Priority      *uint16  `json:"priority,omitempty"`
 	Weight        *uint16  `json:"weight,omitempty"`
 	ProxyProtocol bool     `json:"proxy_protocol,omitempty"`
+	// Check tells whether the targets work: tcp, http:/path, exec:COMMAND; "" for none.
+	Check         string `json:"check,omitempty"`
+	CheckInterval string `json:"check_interval,omitempty"`
+	CheckRise     int    `json:"check_rise,omitempty"`
+	CheckFall     int    `json:"check_fall,omitempty"`
 }
 
 // NameRequest names a service, and a node or account where the call takes one.

@@ -17,6 +17,10 @@ const wakePause = 250 * time.Millisecond
 
 // handleAsked holds a session until somebody has decided about it.
 func (n *Node) handleAsked(ctx context.Context, s *served, in *sal.Incoming, caller access.Caller) error {
+	if s.draining.Load() {
+		in.Reject(sal.ErrDraining)
+		return sal.ErrDraining
+	}
 	answer, release, err := n.gate.Hold(ctx, verdict.Key{
 		Service: string(s.Name), Node: in.Peer, Account: caller.Account, Port: in.Port, Protocol: in.Protocol,
 	}, s.ID)

@@ -219,6 +219,7 @@ func (n *Node) Close() error {
 			errs = append(errs, n.sal.Close())
 		}
 		errs = append(errs, n.gate.Close())
+		n.stopServices()
 		if n.client != nil {
 			errs = append(errs, n.client.Close())
 		}

@@ -14,6 +14,7 @@ import (
 
 	"scn.alt/scn/cashier"
 	"scn.alt/scn/daemon/access"
+	"scn.alt/scn/daemon/health"
 	"scn.alt/scn/naming"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
@@ -38,6 +39,15 @@ type Service struct {
 	Weight   uint16 `json:"weight"`
 	// ProxyProtocol tells the targets who called.
 	ProxyProtocol bool `json:"proxy_protocol,omitempty"`
+	// Check tells whether the targets work, as health.ParseCheck reads it; while they do
+	// not, new sessions are refused. Default: they are taken to work.
+	Check string `json:"check,omitempty"`
+	// CheckInterval, CheckRise and CheckFall are of health.Config; "" and 0 its defaults.
+	CheckInterval string `json:"check_interval,omitempty"`
+	CheckRise     int    `json:"check_rise,omitempty"`
+	CheckFall     int    `json:"check_fall,omitempty"`
+	// Draining services take no new sessions.
+	Draining bool `json:"draining,omitempty"`
 }
 
 // ServiceState is a Service and how it is doing.
@@ -49,6 +59,8 @@ type ServiceState struct {
 	State string
 	// Sessions are open now.
 	Sessions int64
+	// Health is what its check found; nil without a check.
+	Health *health.State
 }
 
 const online = "online"
@@ -59,6 +71,10 @@ type served struct {
 	owned    bool
 	targets  []target.Target
 	provider *target.Provider
+	checks   health.Config
+	try      func(context.Context) error // nil without a check
+	monitor  *health.Monitor             // of a started service with a check
+	draining atomic.Bool
 	state    atomic.Pointer[string]
 }
 
@@ -68,6 +84,8 @@ func (n *Node) newServed(s Service, owned bool) (*served, error) {
 	errs := []error{err}
 	s.Allow = nil // the rules file says it
 	out := &served{Service: s, owned: owned, targets: targets}
+	out.draining.Store(s.Draining)
+	errs = append(errs, out.setCheck())
 	if len(targets) > record.MaxPorts {
 		errs = append(errs, fmt.Errorf("%d targets, at most %d", len(targets), record.MaxPorts))
 	}
@@ -110,6 +128,10 @@ func (n *Node) handleIncoming(ctx context.Context, s *served, in *sal.Incoming) 
 	action, caller := n.admitIncoming(ctx, s, in)
 	switch action {
 	case access.Allow:
+		if err := s.unavailable(); err != nil {
+			in.Reject(err)
+			return err
+		}
 		return s.provider.Handle(ctx, n.incoming(in, in.Reject, func() {}))
 	case access.Ask:
 		return n.handleAsked(ctx, s, in, caller)
@@ -272,12 +294,14 @@ func (n *Node) register(ctx context.Context, nm name.Name, key identity.PrivateK
 
 // start puts a service into the session layer, in place of an older one.
 func (n *Node) start(srv *served) {
+	n.watchHealth(srv)
 	n.mu.Lock()
 	old := n.services[srv.ID]
 	n.services[srv.ID] = srv
 	n.mu.Unlock()
 	if old != nil {
 		n.sal.Unhandle(srv.ID)
+		old.stop()
 	}
 	n.sal.Handle(srv.ID, n.handle(srv))
 }
@@ -345,6 +369,7 @@ func (n *Node) Unserve(ctx context.Context, nm name.Name) error {
 	n.mu.Lock()
 	delete(n.services, srv.ID)
 	n.mu.Unlock()
+	srv.stop()
 	if err := n.saveServices(); err != nil {
 		return err
 	}
@@ -400,7 +425,13 @@ func (n *Node) Services() []ServiceState {
 func (n *Node) stateOf(srv *served) ServiceState {
 	s := srv.Service
 	s.Allow = n.rules.Book().Services[string(s.Name)].Allowing()
-	return ServiceState{Service: s, Owned: srv.owned, State: *srv.state.Load(), Sessions: srv.provider.Metrics().Active}
+	s.Draining = srv.draining.Load()
+	out := ServiceState{Service: s, Owned: srv.owned, State: *srv.state.Load(), Sessions: srv.provider.Metrics().Active}
+	if srv.monitor != nil {
+		state := srv.monitor.State()
+		out.Health = &state
+	}
+	return out
 }
 
 func (n *Node) findService(nm name.Name) *served {
@@ -419,7 +450,9 @@ func (n *Node) saveServices() error {
 	n.mu.RLock()
 	list := make([]Service, 0, len(n.services))
 	for _, srv := range n.services {
-		list = append(list, srv.Service)
+		kept := srv.Service
+		kept.Draining = srv.draining.Load()
+		list = append(list, kept)
 	}
 	n.mu.RUnlock()
 	slices.SortFunc(list, func(a, b Service) int { return compareNames(a.Name, b.Name) })

@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"scn.alt/scn/daemon/program"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/record"
 )
@@ -52,7 +53,7 @@ func ParseKind(text string) (Kind, error) {
 // Limits of an answer.
 const (
 	// MaxAnswer is the largest answer of a program in bytes.
-	MaxAnswer = 16 << 10
+	MaxAnswer = program.MaxOutput
 	// MaxCache is the longest an answer is remembered.
 	MaxCache = 30 * 24 * time.Hour
 	// maxReason bounds a reason in bytes; more is cut.

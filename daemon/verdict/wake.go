@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"scn.alt/scn/daemon/program"
 )
 
 // Bounds of waking.
@@ -58,7 +60,7 @@ func (g *Gate) Wake(ctx context.Context, command []string) error {
 func (g *Gate) runWake(w *wake, command []string) {
 	ctx, cancel := context.WithTimeoutCause(g.ctx, wakeTimeout, ErrTimeout)
 	defer cancel()
-	_, err := run(ctx, command, nil)
+	_, err := program.Run(ctx, command, nil)
 	if err != nil {
 		g.cfg.Logger.Warn("wake command failed", "err", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"wait-ready": waitReady, "exec-code": execCode, "tcp-echo": tcpEcho, "has-mode": hasMode, "ids": ids,
+			"wait-ready": waitReady, "exec-code": execCode, "tcp-echo": tcpEcho, "has-mode": hasMode, "ids": ids, "wait-output": waitOutput,
 		},
 	})
 }
@@ -160,4 +161,21 @@ func ids(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[1], s.NodeID.String())
 	ts.Setenv(args[2], s.AccountID.String())
+}
+
+// waitOutput runs a command until its standard output matches.
+func waitOutput(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: wait-output REGEXP COMMAND...")
+	}
+	want, err := regexp.Compile(args[0])
+	ts.Check(err)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if out := ts.ReadFile("stdout"); err == nil && want.MatchString(out) {
+			return
+		} else if time.Now().After(end) {
+			ts.Fatalf("%v: no match for %s in\n%s", err, want, out)
+		}
+	}
 }

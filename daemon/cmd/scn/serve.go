@@ -20,9 +20,15 @@ func (a *app) serveCommand() *cobra.Command {
 the targets. The name is registered if it is free. --allow says who may use the
 service: "all", or node IDs, account:ID and group:NAME; nobody may unless you say so.
 It sets the service's allow rules ("scn access"); deny rules stay, and without
---allow all rules stay as they are.`,
+--allow all rules stay as they are.
+
+With --check the node looks at intervals whether the targets work, and while they do
+not it refuses new sessions, so that clients turn to the service's next provider.
+Checks: tcp (every stream target accepts), http:/path (status below 400), exec:COMMAND
+(exit code 0).`,
 		Example: example(
 			"scn serve files 80=tcp://127.0.0.1:8080 --allow all",
+			"scn serve web 80=tcp://127.0.0.1:8080 --allow all --check http:/healthz --check-interval 5s",
 			"scn serve db tcp://127.0.0.1:5432 --allow ID1,ID2 --proxy-protocol",
 			"scn serve dns 53=udp://127.0.0.1:5353 53=tcp://127.0.0.1:5353 --allow all"),
 		Args: cobra.MinimumNArgs(2),
@@ -56,6 +62,10 @@ It sets the service's allow rules ("scn access"); deny rules stay, and without
 	f.BoolVar(&q.ProxyProtocol, "proxy-protocol", false, "tell the target who called, by PROXY protocol v2")
 	f.Uint16Var(&priority, "priority", 0, "lower is used first (RFC 2782)")
 	f.Uint16Var(&weight, "weight", 100, "share of sessions among providers of one priority (RFC 2782)")
+	f.StringVar(&q.Check, "check", "", "whether the targets work: tcp, http:/path or exec:COMMAND")
+	f.StringVar(&q.CheckInterval, "check-interval", "", "time between two checks (default 5s)")
+	f.IntVar(&q.CheckRise, "check-rise", 0, "successes in a row that make it healthy (default 2)")
+	f.IntVar(&q.CheckFall, "check-fall", 0, "failures in a row that make it fail (default 3)")
 	return a.reads(cmd)
 }
 
@@ -91,9 +101,9 @@ func (a *app) servicesCommand() *cobra.Command {
 				return err
 			}
 			return a.print(s.Services, func(w io.Writer) {
-				line(w, "NAME", "STATE", "SESSIONS", "ALLOWED", "TARGETS", "SERVICE ID")
+				line(w, "NAME", "STATE", "HEALTH", "SESSIONS", "ALLOWED", "TARGETS", "SERVICE ID")
 				for _, v := range s.Services {
-					line(w, v.Name, v.State, v.Sessions, strings.Join(v.Allow, ","), strings.Join(v.Targets, " "), v.ID)
+					line(w, v.Name, serviceState(v), healthText(v.Health), v.Sessions, strings.Join(v.Allow, ","), strings.Join(v.Targets, " "), v.ID)
 				}
 			})
 		},

@@ -53,7 +53,7 @@ func (a *app) statusCommand() *cobra.Command {
 					line(w)
 					line(w, "SERVICE", "STATE", "SESSIONS", "TARGETS")
 					for _, v := range s.Services {
-						line(w, v.Name, v.State, v.Sessions, strings.Join(v.Targets, " "))
+						line(w, v.Name, serviceState(v), v.Sessions, strings.Join(v.Targets, " "))
 					}
 				}
 				if len(s.Peers) > 0 {
