@@ -48,10 +48,11 @@ type daemon struct {
 	level *slog.LevelVar
 	start time.Time
 
-	node  *node.Node
-	links *linkTable
-	edge  *tun.Edge // nil without TUN
-	names *dns      // nil without TUN
+	node    *node.Node
+	links   *linkTable
+	gateway *gateway  // nil without devices
+	edge    *tun.Edge // nil without TUN
+	names   *dns      // nil without TUN
 
 	upstream atomic.Pointer[upstream.Forwarder] // the host's own DNS servers; nil until they are known
 	blocked  atomic.Pointer[string]             // why packets do not come through the edge, if so
@@ -103,6 +104,9 @@ func (d *daemon) open(ctx context.Context, group *errgroup.Group) error {
 	d.onClose(d.node.Close)
 	group.Go(func() error { return d.node.Run(ctx) })
 	if d.plan.settings.TUN.Enabled {
+		if err := d.openGateway(ctx, group, guard); err != nil {
+			return err
+		}
 		if d.edge, err = tun.Open(d.edgeConfig()); err != nil {
 			return explainTUN(err)
 		}
@@ -199,6 +203,9 @@ func (d *daemon) nodeConfig() node.Config {
 func (d *daemon) edgeConfig() tun.Config {
 	c := d.plan.tunConfig(overlay{d.node.Sessions()})
 	c.Logger = d.log.With("layer", "tun")
+	if d.gateway != nil {
+		c.Guests, c.MaxDeviceFlows = d.gateway, int(d.plan.settings.Gateway.DeviceFlows)
+	}
 	return c
 }
 
@@ -274,7 +281,7 @@ func shareSocket(path, groupName string) error {
 }
 
 // watchReload reads the settings again at each signal, and changes what can change
-// without dropping sessions: petnames, link policies, log level, access rules. Sessions
+// without dropping sessions: petnames, link policies, log level, access and gateway rules. Sessions
 // that the rules forbid now are ended.
 func (d *daemon) watchReload(ctx context.Context) error {
 	for {
@@ -282,14 +289,14 @@ func (d *daemon) watchReload(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.plan.cfg.Reload:
-			if err := d.reload(); err != nil {
+			if err := d.reload(ctx); err != nil {
 				d.log.Error("settings not reloaded; the old ones stay", "err", err)
 			}
 		}
 	}
 }
 
-func (d *daemon) reload() error {
+func (d *daemon) reload(ctx context.Context) error {
 	s, err := ReadSettings(d.plan.dir.SettingsFile())
 	if err != nil {
 		return err
@@ -307,6 +314,9 @@ func (d *daemon) reload() error {
 	d.level.Set(level)
 	d.node.Names().SetPetnames(s.petnames())
 	if err := d.reloadLinks(s.Links); err != nil {
+		return err
+	}
+	if err := d.reloadGateway(ctx, s.Gateway); err != nil {
 		return err
 	}
 	changed := s.needRestart(d.plan.settings)

@@ -16,6 +16,7 @@ import (
 	"scn.alt/scn/naming/resolver"
 	"scn.alt/scn/naming/upstream"
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/tun/guest"
 )
 
 const dnsPort = 53
@@ -27,7 +28,7 @@ func IsGuardian() bool { return guardian.Requested() }
 // RunGuardian waits for the daemon's end, undoes what it left standing, and returns
 // the exit code.
 func RunGuardian() int {
-	return guardian.Main(map[string]guardian.Restorer{resolver.GuardName: resolver.Restore})
+	return guardian.Main(map[string]guardian.Restorer{resolver.GuardName: resolver.Restore, guest.GuardName: guest.Restore})
 }
 
 // dns is the local DNS server with what it needs of the host.
@@ -36,11 +37,11 @@ type dns struct {
 	resolver *resolver.Resolver
 }
 
-// startGuardian starts the guardian where the host's resolver is going to be set. It
+// startGuardian starts the guardian where something of the host's is going to be set. It
 // must run before capabilities are cut: it restores with all of them.
 func (d *daemon) startGuardian() (*guardian.Guardian, error) {
 	s := d.plan.settings
-	if !s.TUN.Enabled || s.DNS.Mode == string(resolver.Off) {
+	if !s.TUN.Enabled || s.DNS.Mode == string(resolver.Off) && !s.Gateway.enabled() {
 		return nil, nil
 	}
 	g, err := guardian.Start(guardian.Config{Logger: d.log.With("layer", "guardian")})
@@ -68,7 +69,7 @@ func (d *daemon) openDNS(ctx context.Context, group *errgroup.Group, guard *guar
 	d.onClose(forwarder.Close)
 	d.upstream.Store(forwarder)
 	server, err := naming.Open(d.node.Names(), d.edge, d.node.ServiceFinder(), forwarder, naming.Config{
-		Listen: all, Interfaces: append([]string{d.edge.Name()}, s.Interfaces...),
+		Listen: all, Interfaces: slices.Concat([]string{d.edge.Name()}, s.Interfaces, d.plan.settings.Gateway.Interfaces),
 		Prefixes: d.edge.Prefixes(), Clock: d.node.Now, Logger: log,
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"scn.alt/scn/daemon/control"
 	"scn.alt/scn/daemon/node"
 	"scn.alt/scn/naming/resolver"
+	"scn.alt/scn/tun/guest"
 )
 
 // State is the verdict of one check.
@@ -38,7 +39,7 @@ type Finding struct {
 }
 
 // Repair puts back what a daemon that was killed, guardian and all, left of its own
-// in the host's resolver. It does nothing on a host in order, nor while a daemon of
+// in the host's resolver and its forwarding. It does nothing on a host in order, nor while a daemon of
 // the directory runs.
 func Repair(dir string) error {
 	d, err := node.OpenDirectory(dir)
@@ -50,7 +51,7 @@ func Repair(dir string) error {
 		return err
 	}
 	defer lock.Close()
-	return resolver.Repair(resolver.Config{StateDir: d.StateDir()})
+	return errors.Join(guest.RestoreFile(forwardingFile(d)), resolver.Repair(resolver.Config{StateDir: d.StateDir()}))
 }
 
 // Doctor looks for what keeps the node in dir from working on this host, and says

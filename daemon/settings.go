@@ -51,6 +51,7 @@ type Settings struct {
 	DNS   DNSSettings   `toml:"dns"`
 	// Links are the policies of this host's links, by patterns of their names.
 	Links   LinkSettings    `toml:"links" reload:"yes"`
+	Gateway GatewaySettings `toml:"gateway"`
 	Control ControlSettings `toml:"control"`
 	Metrics MetricsSettings `toml:"metrics"`
 	Log     LogSettings     `toml:"log"`
@@ -186,6 +187,7 @@ func DefaultSettings() Settings {
 		MemoryBudget: 1024,
 		Relay:        RelaySettings{Registrations: 10_000, PerNodeMbit: 400, TotalMbit: 4000, TCP: ":443"},
 		TUN:          TUNSettings{Enabled: true, Name: "scn0", IPv4Pool: "198.18.0.0/15"},
+		Gateway:      GatewaySettings{DeviceFlows: 512},
 		DNS:          DNSSettings{Mode: "auto", Unknown: "upstream"},
 		Control:      ControlSettings{Group: "scn"},
 		Log:          LogSettings{Level: "info", Format: "text"},
@@ -257,6 +259,9 @@ func (s Settings) Validate() error {
 		}
 	}
 	if _, err := s.Links.rules(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := s.Gateway.validate(s.TUN); err != nil {
 		errs = append(errs, err)
 	}
 	if s.MemoryBudget < 16 || s.MemoryBudget > 1<<20 {

@@ -38,6 +38,7 @@ func (b backend) Status(context.Context) (control.Status, error) {
 	if d.names != nil {
 		s.DNS = d.names.status()
 	}
+	s.Gateway = d.gatewayStatus()
 	for _, v := range d.node.Services() {
 		s.Services = append(s.Services, serviceOf(v))
 	}
@@ -73,6 +74,7 @@ func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
 	if blocked := d.blocked.Load(); blocked != nil {
 		out = append(out, *blocked)
 	}
+	out = append(out, d.gatewayWarnings()...)
 	if s.ClockSamples > 0 && offset.Abs() > clockWarning {
 		out = append(out, fmt.Sprintf("this host's clock is %s off from its peers': set it (timedatectl set-ntp true)", offset.Round(time.Second)))
 	}

@@ -48,6 +48,11 @@ type Config struct {
 	MaxPacketFlows int
 	// MaxPings bounds the echo requests held. Default 256.
 	MaxPings int
+	// Guests lets devices other than this host use the edge. Default: none may.
+	Guests Guests
+	// MaxDeviceFlows, MaxDevicePacketFlows and MaxDevicePings bound what one device may
+	// have at once: TCP flows, UDP flows, echo requests held. Default 512, 256 and 8.
+	MaxDeviceFlows, MaxDevicePacketFlows, MaxDevicePings int
 	// Queues is how many queues the device has, each with its own packet loop.
 	// Default 1: one loop turns far more than the overlay carries. At most 16.
 	Queues int
@@ -105,6 +110,9 @@ func (c Config) Validate() error {
 		{"held flows", c.MaxHeld, 65536},
 		{"packet flows", c.MaxPacketFlows, 65536},
 		{"pings", c.MaxPings, 65536},
+		{"flows of a device", c.MaxDeviceFlows, 786432},
+		{"packet flows of a device", c.MaxDevicePacketFlows, 65536},
+		{"pings of a device", c.MaxDevicePings, 65536},
 		{"queues", c.Queues, 16},
 	} {
 		if n.value < 1 || n.value > n.max {
@@ -128,6 +136,9 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxHeld, 4096)
 	set(&c.MaxPacketFlows, 8192)
 	set(&c.MaxPings, 256)
+	set(&c.MaxDeviceFlows, 512)
+	set(&c.MaxDevicePacketFlows, 256)
+	set(&c.MaxDevicePings, 8)
 	set(&c.Queues, 1)
 	set(&c.Buffers, 64<<20)
 	set(&c.Logger, slog.New(slog.DiscardHandler))

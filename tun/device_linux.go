@@ -149,6 +149,16 @@ func enableIPv6(name string) bool {
 	return os.WriteFile(file, []byte("0"), 0) == nil
 }
 
+// forward lets the kernel forward what this process writes to the device, which is what
+// devices get as answers. The setting goes with the device.
+func (d *device) forward() error {
+	file := "/proc/sys/net/ipv4/conf/" + d.name + "/forwarding"
+	if err := os.WriteFile(file, []byte("1"), 0); err != nil {
+		return fmt.Errorf("tun: forward from %s to devices: %w", d.name, err)
+	}
+	return nil
+}
+
 func (d *device) close() error {
 	errs := make([]error, 0, len(d.queues))
 	for _, q := range d.queues {

@@ -41,9 +41,11 @@
 //
 // # What it does not do
 //
-// It forwards nothing: packets from the TUN either belong to a flow of this host or
-// are dropped and counted. Packets whose source is no address of this host are
-// dropped, so a neighbour that routes to the pool gets no service. It writes no
+// It forwards nothing: packets from the TUN either belong to a flow or are dropped and
+// counted. Packets whose source is no address of this host are dropped, so a neighbour
+// that routes to the pool gets no service, unless Config.Guests says otherwise: a device
+// it knows has flows of its own, told apart by its address, within bounds of its own,
+// each allowed or refused by Guests before anything is dialled. It writes no
 // firewall rule, and every address and route it sets hangs on the device, which is
 // not persistent: the kernel removes all of it when the process dies, however it
 // dies.

@@ -31,6 +31,7 @@ type Edge struct {
 	tcp     *tcpTable
 	udp     *packetTable
 	warm    *warmPorts
+	guests  *guestTable
 	pings   chan struct{} // a slot for each echo request held
 
 	ctx     context.Context // of every flow; ended by Close
@@ -43,7 +44,8 @@ type Edge struct {
 	stopping bool
 	flows    sync.WaitGroup // goroutines of flows
 
-	count counters
+	count    counters
+	fragment atomic.Uint32 // numbers packets to devices
 
 	closing sync.Once
 	closed  error

@@ -48,6 +48,7 @@ type tcpFlow struct {
 	port     uint16
 	family   *family
 	app      netip.AddrPort // the application
+	device   netip.Addr     // the application's host, if not this one
 	virtual  netip.AddrPort // where it connects to
 	number   int            // of the made-up peer
 	forward  packet.Turn    // application to listener

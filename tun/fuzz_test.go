@@ -106,7 +106,7 @@ func TestTableInvariants(t *testing.T) {
 		switch r.IntN(8) {
 		case 0, 1, 2:
 			if f, same := table.again(key, b, h.Segment(b).Seq); f == nil && !same {
-				if f := table.add(t.Context(), fam, &h, b, identity.ServiceID{1}, r.IntN(2) == 0); f != nil {
+				if f := table.add(t.Context(), fam, &h, b, identity.ServiceID{1}, netip.Addr{}, r.IntN(2) == 0); f != nil {
 					flows = append(flows, f)
 				}
 			}

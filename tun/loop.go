@@ -15,6 +15,10 @@ type loop struct {
 	queue     *os.File
 	fragments packet.Reassembler
 	errors    errorBudget
+	// device is the source of the packet at hand where that is not this host; its
+	// fragments are kept apart, so that devices cannot crowd out this host's.
+	device          netip.Addr
+	deviceFragments packet.Reassembler
 }
 
 // handle deals with one packet from the device. b is the loop's own and may be changed.
@@ -35,12 +39,18 @@ func (l *loop) handle(b []byte) {
 		e.count.unsolicited.Add(1) // multicast and broadcast, mostly
 		return
 	}
+	l.device = netip.Addr{}
+	fragments := &l.fragments
 	if h.Src != f.own && !e.local.contains(h.Src, time.Now()) {
-		e.count.foreign.Add(1)
-		return
+		if e.cfg.Guests == nil || !e.cfg.Guests.Contains(h.Src) {
+			e.count.foreign.Add(1)
+			return
+		}
+		l.device, fragments = h.Src, &l.deviceFragments
+		e.count.guestPackets.Add(1)
 	}
 	if h.Fragment {
-		whole, ok := l.fragments.Add(time.Now(), b, &h)
+		whole, ok := fragments.Add(time.Now(), b, &h)
 		if !ok {
 			return
 		}

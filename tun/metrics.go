@@ -30,6 +30,11 @@ type Metrics struct {
 	DatagramsDropped                      uint64
 	// Pings and PingsFailed count echo requests answered and not.
 	Pings, PingsFailed uint64
+	// Devices is how many devices other than this host have flows; GuestPackets counts
+	// their packets, GuestsRefused what the rules did not allow, GuestsLimited what one
+	// device wanted beyond its bounds.
+	Devices                                    int
+	GuestPackets, GuestsRefused, GuestsLimited uint64
 	// Services is how many services have addresses, of at most Addresses over IPv4.
 	Services, Addresses int
 }
@@ -42,6 +47,7 @@ type counters struct {
 	packetOpened, packetRefused                         atomic.Uint64
 	datagramsUp, datagramsDown, datagramsDropped        atomic.Uint64
 	pings, pingsFailed                                  atomic.Uint64
+	guestPackets, guestsRefused, guestsLimited          atomic.Uint64
 }
 
 // Metrics returns the counters.
@@ -57,9 +63,11 @@ func (e *Edge) Metrics() Metrics {
 		PacketFlowsOpened: c.packetOpened.Load(), PacketFlowsRefused: c.packetRefused.Load(),
 		DatagramsUp: c.datagramsUp.Load(), DatagramsDown: c.datagramsDown.Load(), DatagramsDropped: c.datagramsDropped.Load(),
 		Pings: c.pings.Load(), PingsFailed: c.pingsFailed.Load(),
+		GuestPackets: c.guestPackets.Load(), GuestsRefused: c.guestsRefused.Load(), GuestsLimited: c.guestsLimited.Load(),
 	}
 	m.Flows, m.Held = e.tcp.size()
 	m.PacketFlows = e.udp.size()
+	m.Devices = e.guests.size()
 	m.Services, m.Addresses = e.pool.Len()
 	return m
 }

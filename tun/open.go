@@ -25,6 +25,7 @@ func Open(cfg Config) (_ *Edge, err error) {
 		tcp:     newTCPTable(cfg.MaxFlows, cfg.MaxHeld),
 		udp:     newPacketTable(cfg.MaxPacketFlows),
 		warm:    newWarmPorts(cfg.Warm),
+		guests:  newGuestTable(cfg.MaxDeviceFlows, cfg.MaxDevicePacketFlows, cfg.MaxDevicePings),
 		pings:   make(chan struct{}, cfg.MaxPings),
 		ended:   make(chan struct{}),
 	}
@@ -41,6 +42,11 @@ func Open(cfg Config) (_ *Edge, err error) {
 	}
 	if e.dev, err = openDevice(cfg.Name, cfg.Queues, e.pool.Prefix4(), e.pool.Prefix6()); err != nil {
 		return nil, err
+	}
+	if cfg.Guests != nil {
+		if err := e.dev.forward(); err != nil {
+			return nil, err
+		}
 	}
 	if e.family4, err = e.openFamily(e.pool.Prefix4()); err != nil {
 		return nil, err

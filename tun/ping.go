@@ -6,6 +6,7 @@ import (
 	"slices"
 	"syscall"
 
+	"scn.alt/scn/routing/record"
 	"scn.alt/scn/tun/packet"
 )
 
@@ -18,18 +19,31 @@ func (l *loop) echo(fam *family, b []byte, h *packet.Header) {
 		l.unknown(fam, b, h)
 		return
 	}
+	device := l.device
+	if !e.guests.take(device, guestPing) {
+		e.count.guestsLimited.Add(1)
+		return
+	}
 	select {
 	case e.pings <- struct{}{}:
 	default:
+		e.guests.release(device, guestPing)
 		e.count.pingsFailed.Add(1)
 		return
 	}
 	request, header := slices.Clone(b), *h
 	if !e.start(func() {
-		defer func() { <-e.pings }()
+		defer func() {
+			<-e.pings
+			e.guests.release(device, guestPing)
+		}()
 		ctx, cancel := context.WithTimeout(e.ctx, e.cfg.PingTimeout)
 		defer cancel()
-		if _, err := e.cfg.Overlay.Ping(ctx, service); err != nil {
+		err := e.admit(ctx, device, service, 0, record.UDP)
+		if err == nil {
+			_, err = e.cfg.Overlay.Ping(ctx, service)
+		}
+		if err != nil {
 			e.count.pingsFailed.Add(1)
 			if unreachableNow(err) {
 				e.unreachable(fam.gateway, request, &header, judge(err).reason())
@@ -37,10 +51,11 @@ func (l *loop) echo(fam *family, b []byte, h *packet.Header) {
 			return
 		}
 		packet.EchoReply(request, &header)
-		e.write(request)
+		e.writeTo(device, request)
 		e.count.pings.Add(1)
 	}) {
 		<-e.pings
+		e.guests.release(device, guestPing)
 	}
 }
 

@@ -53,7 +53,7 @@ func (e *Edge) selfTest(ctx context.Context, f *family) error {
 // soon as our listener has it.
 func (l *loop) probe(fam *family, b []byte, h *packet.Header) {
 	e := l.edge
-	f := e.tcp.add(e.ctx, fam, h, b, identity.ServiceID{}, false)
+	f := e.tcp.add(e.ctx, fam, h, b, identity.ServiceID{}, netip.Addr{}, false)
 	if f == nil {
 		return
 	}

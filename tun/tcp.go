@@ -5,6 +5,8 @@ import (
 	"net"
 	"time"
 
+	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
 	"scn.alt/scn/tun/packet"
 	"scn.alt/scn/tun/splice"
 )
@@ -62,7 +64,7 @@ func (l *loop) syn(fam *family, key tuple, b []byte, h *packet.Header, isn uint3
 	if same {
 		return
 	}
-	if h.Dst == fam.probe && h.DstPort == probePort {
+	if h.Dst == fam.probe && h.DstPort == probePort && !l.device.IsValid() {
 		l.probe(fam, b, h)
 		return
 	}
@@ -71,8 +73,13 @@ func (l *loop) syn(fam *family, key tuple, b []byte, h *packet.Header, isn uint3
 		l.unknown(fam, b, h)
 		return
 	}
-	early := e.warm.is(service, h.DstPort, time.Now())
-	if f = e.tcp.add(e.ctx, fam, h, b, service, !early); f == nil {
+	if !e.guests.take(l.device, guestFlow) {
+		e.count.guestsLimited.Add(1)
+		return
+	}
+	early := e.warm.is(l.device, service, h.DstPort, time.Now())
+	if f = e.tcp.add(e.ctx, fam, h, b, service, l.device, !early); f == nil {
+		e.guests.release(l.device, guestFlow)
 		e.count.dropped.Add(1) // the application's kernel sends it again in a second
 		return
 	}
@@ -95,13 +102,13 @@ func (l *loop) syn(fam *family, key tuple, b []byte, h *packet.Header, isn uint3
 func (e *Edge) serveHeld(f *tcpFlow) {
 	defer e.finish(f)
 	ctx, cancel := context.WithTimeout(f.ctx, e.cfg.DialTimeout)
-	remote, err := e.cfg.Overlay.Dial(ctx, f.service, f.port)
+	remote, err := e.dialFor(ctx, f, e.cfg.Overlay.Dial)
 	cancel()
 	if err != nil {
 		e.refuse(f, err)
 		return
 	}
-	e.warm.accepted(f.service, f.port, time.Now())
+	e.warm.accepted(f.device, f.service, f.port, time.Now())
 	syn := e.tcp.release(f)
 	if syn == nil {
 		splice.Reset(remote)
@@ -114,6 +121,16 @@ func (e *Edge) serveHeld(f *tcpFlow) {
 	e.join(f, remote)
 }
 
+// dialFor dials for a flow, if it may be.
+func (e *Edge) dialFor(ctx context.Context, f *tcpFlow, dial dialFunc) (net.Conn, error) {
+	if err := e.admit(ctx, f.device, f.service, f.port, record.TCP); err != nil {
+		return nil, err
+	}
+	return dial(ctx, f.service, f.port)
+}
+
+type dialFunc = func(ctx context.Context, service identity.ServiceID, port uint16) (net.Conn, error)
+
 // serveEarly dials behind an application that has its answer already.
 func (e *Edge) serveEarly(f *tcpFlow) {
 	defer e.finish(f)
@@ -123,11 +140,11 @@ func (e *Edge) serveEarly(f *tcpFlow) {
 		dial = early.DialEarly
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, e.cfg.DialTimeout)
-	remote, err := dial(ctx, f.service, f.port)
+	remote, err := e.dialFor(ctx, f, dial)
 	cancel()
 	if err != nil {
 		if f.ctx.Err() == nil || e.ctx.Err() != nil {
-			e.warm.failed(f.service, f.port)
+			e.warm.failed(f.device, f.service, f.port)
 			e.count.refused.Add(1)
 		}
 		if app := e.await(f); app != nil {
@@ -136,7 +153,7 @@ func (e *Edge) serveEarly(f *tcpFlow) {
 		return
 	}
 	if !ok {
-		e.warm.accepted(f.service, f.port, time.Now())
+		e.warm.accepted(f.device, f.service, f.port, time.Now())
 	}
 	e.join(f, remote)
 }
@@ -157,10 +174,10 @@ func (e *Edge) join(f *tcpFlow, remote net.Conn) {
 		e.count.reset.Add(1)
 		if res.BToA == 0 && f.ctx.Err() == nil {
 			// A provider that answered nothing may have refused a stream opened early.
-			e.warm.failed(f.service, f.port)
+			e.warm.failed(f.device, f.service, f.port)
 		}
 	case res.BToA > 0:
-		e.warm.accepted(f.service, f.port, time.Now())
+		e.warm.accepted(f.device, f.service, f.port, time.Now())
 	}
 }
 
@@ -184,7 +201,7 @@ func (e *Edge) await(f *tcpFlow) *net.TCPConn {
 
 // refuse tells the application of a held SYN why it gets no connection.
 func (e *Edge) refuse(f *tcpFlow, err error) {
-	e.warm.failed(f.service, f.port)
+	e.warm.failed(f.device, f.service, f.port)
 	syn := e.tcp.refuse(f)
 	if syn == nil {
 		return // replaced, or given up by the application
@@ -231,6 +248,7 @@ func (e *Edge) checkReset(f *tcpFlow, c *net.TCPConn) {
 
 // finish begins a flow's closing.
 func (e *Edge) finish(f *tcpFlow) {
+	e.guests.release(f.device, guestFlow)
 	if c := e.tcp.finish(f, time.Now()); c != nil {
 		splice.Reset(c)
 	}

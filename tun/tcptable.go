@@ -123,7 +123,7 @@ func (t *tcpTable) again(key tuple, syn []byte, isn uint32) (f *tcpFlow, same bo
 }
 
 // add makes a flow for a first SYN. It returns nil when a bound is reached.
-func (t *tcpTable) add(ctx context.Context, fam *family, h *packet.Header, syn []byte, service identity.ServiceID, hold bool) *tcpFlow {
+func (t *tcpTable) add(ctx context.Context, fam *family, h *packet.Header, syn []byte, service identity.ServiceID, device netip.Addr, hold bool) *tcpFlow {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if hold && t.held >= t.limitHeld || len(t.byApp) >= t.limit && !t.evict() {
@@ -138,7 +138,7 @@ func (t *tcpTable) add(ctx context.Context, fam *family, h *packet.Header, syn [
 	// may still be in TIME_WAIT.
 	t.next[which] = (number + 1) % (peers * peerPorts)
 	f := &tcpFlow{
-		key: tupleOf(h.Source(), h.Destination()), service: service, port: h.DstPort, family: fam,
+		key: tupleOf(h.Source(), h.Destination()), service: service, port: h.DstPort, family: fam, device: device,
 		app: h.Source(), virtual: h.Destination(), number: number, isn: h.Segment(syn).Seq,
 		accepted: make(chan *net.TCPConn, 1), state: flowPassed,
 	}

@@ -59,7 +59,7 @@ func TestTableHoldsMoreFlowsThanOnePeerHasPorts(t *testing.T) {
 		seen := make(map[netip.AddrPort]bool, flows)
 		for n := range flows {
 			b, h := synFrom(fam, n, 1)
-			f := table.add(t.Context(), fam, &h, b, identity.ServiceID{1}, false)
+			f := table.add(t.Context(), fam, &h, b, identity.ServiceID{1}, netip.Addr{}, false)
 			if f == nil {
 				t.Fatalf("no room for flow %d", n)
 			}
@@ -107,7 +107,7 @@ func TestTableBounds(t *testing.T) {
 	now := time.Unix(1, 0)
 	add := func(n int, hold bool) *tcpFlow {
 		b, h := synFrom(fam, n, 1)
-		return table.add(t.Context(), fam, &h, b, identity.ServiceID{1}, hold)
+		return table.add(t.Context(), fam, &h, b, identity.ServiceID{1}, netip.Addr{}, hold)
 	}
 	held := []*tcpFlow{add(1, true), add(2, true)}
 	if add(3, true) != nil {
@@ -138,7 +138,7 @@ func TestTableSYNAgain(t *testing.T) {
 	now := time.Unix(1, 0)
 	b, h := synFrom(fam, 1, 100)
 	key := tupleOf(h.Source(), h.Destination())
-	f := table.add(t.Context(), fam, &h, b, identity.ServiceID{1}, true)
+	f := table.add(t.Context(), fam, &h, b, identity.ServiceID{1}, netip.Addr{}, true)
 	// Again while held: absorbed. Another connection of the same socket pair takes over.
 	if again, same := table.again(key, b, 100); again != nil || !same {
 		t.Fatal("a repeated SYN is not absorbed")
@@ -183,7 +183,7 @@ func TestTableClosing(t *testing.T) {
 		{nil, nil, 150 * time.Second},
 	} {
 		b, h := synFrom(fam, n+1, 1)
-		f := table.add(context.Background(), fam, &h, b, identity.ServiceID{1}, false)
+		f := table.add(context.Background(), fam, &h, b, identity.ServiceID{1}, netip.Addr{}, false)
 		for _, s := range c.fromUs {
 			table.fromListener(fam, fam.peer(f.number), s, now)
 		}
@@ -208,7 +208,7 @@ func TestTableClosing(t *testing.T) {
 	}
 	// Both ends acknowledged: nothing but a last acknowledgement can come again.
 	b, h := synFrom(fam, 100, 1)
-	f := table.add(context.Background(), fam, &h, b, identity.ServiceID{1}, false)
+	f := table.add(context.Background(), fam, &h, b, identity.ServiceID{1}, netip.Addr{}, false)
 	peer := fam.peer(f.number)
 	table.fromApp(f.key, seg(packet.FIN|packet.ACK, 10, 40), now)
 	table.fromListener(fam, peer, seg(packet.FIN|packet.ACK, 50, 10), now)
@@ -227,27 +227,27 @@ func TestWarmPorts(t *testing.T) {
 	now := time.Unix(1, 0)
 	w := newWarmPorts(30 * time.Second)
 	s := identity.ServiceID{1}
-	w.accepted(s, 80, now)
-	if !w.is(s, 80, now.Add(29*time.Second)) || w.is(s, 80, now.Add(30*time.Second)) || w.is(s, 81, now) {
+	w.accepted(netip.Addr{}, s, 80, now)
+	if !w.is(netip.Addr{}, s, 80, now.Add(29*time.Second)) || w.is(netip.Addr{}, s, 80, now.Add(30*time.Second)) || w.is(netip.Addr{}, s, 81, now) {
 		t.Error("warm at the wrong time")
 	}
-	w.failed(s, 80)
-	if w.is(s, 80, now) {
+	w.failed(netip.Addr{}, s, 80)
+	if w.is(netip.Addr{}, s, 80, now) {
 		t.Error("one refusal must bring the holding back")
 	}
 	for n := range 2 * maxWarm {
-		w.accepted(testService(n), 80, now)
+		w.accepted(netip.Addr{}, testService(n), 80, now)
 	}
 	if len(w.until) > maxWarm {
 		t.Error("unbounded")
 	}
-	w.accepted(s, 80, now.Add(time.Hour))
-	if !w.is(s, 80, now.Add(time.Hour)) {
+	w.accepted(netip.Addr{}, s, 80, now.Add(time.Hour))
+	if !w.is(netip.Addr{}, s, 80, now.Add(time.Hour)) {
 		t.Error("old entries block new ones for ever")
 	}
 	off := newWarmPorts(-1)
-	off.accepted(s, 80, now)
-	if off.is(s, 80, now) {
+	off.accepted(netip.Addr{}, s, 80, now)
+	if off.is(netip.Addr{}, s, 80, now) {
 		t.Error("turned off, yet warm")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/record"
 	"scn.alt/scn/tun/packet"
 )
 
@@ -43,6 +44,7 @@ type packetFlow struct {
 	port    uint16
 	family  *family
 	app     netip.AddrPort
+	device  netip.Addr // the application's host, if not this one
 	virtual netip.AddrPort
 	first   []byte // head of the first packet, quoted in ICMP errors
 	header  packet.Header
@@ -86,9 +88,9 @@ func (t *packetTable) find(key tuple) *packetFlow {
 }
 
 // add makes a flow, nil when there are too many.
-func (t *packetTable) add(ctx context.Context, now time.Time, fam *family, b []byte, h *packet.Header, service identity.ServiceID) *packetFlow {
+func (t *packetTable) add(ctx context.Context, now time.Time, fam *family, b []byte, h *packet.Header, service identity.ServiceID, device netip.Addr) *packetFlow {
 	f := &packetFlow{
-		key: tupleOf(h.Source(), h.Destination()), service: service, port: h.DstPort, family: fam,
+		key: tupleOf(h.Source(), h.Destination()), service: service, port: h.DstPort, family: fam, device: device,
 		app: h.Source(), virtual: h.Destination(), first: slices.Clone(b[:min(len(b), 576)]), header: *h,
 		queue: make(chan []byte, packetQueue), failed: make(chan error, 1),
 	}
@@ -169,11 +171,17 @@ func (l *loop) udp(fam *family, b []byte, h *packet.Header) {
 			l.unknown(fam, b, h)
 			return
 		}
-		if f = e.udp.add(e.ctx, now, fam, b, h, service); f == nil {
+		if !e.guests.take(l.device, guestPacketFlow) {
+			e.count.guestsLimited.Add(1)
+			return
+		}
+		if f = e.udp.add(e.ctx, now, fam, b, h, service, l.device); f == nil {
+			e.guests.release(l.device, guestPacketFlow)
 			e.count.datagramsDropped.Add(1)
 			return
 		}
 		if !e.start(func() { e.servePackets(f) }) {
+			e.guests.release(l.device, guestPacketFlow)
 			e.udp.remove(f)
 			return
 		}
@@ -216,7 +224,11 @@ func (e *Edge) sendDirect(f *packetFlow, w datagramTrier, payload []byte) {
 func (e *Edge) servePackets(f *packetFlow) {
 	defer e.drop(f)
 	ctx, cancel := context.WithTimeout(f.ctx, e.cfg.DialTimeout)
-	remote, err := e.cfg.Overlay.DialPacket(ctx, f.service, f.port)
+	err := e.admit(ctx, f.device, f.service, f.port, record.UDP)
+	var remote net.Conn
+	if err == nil {
+		remote, err = e.cfg.Overlay.DialPacket(ctx, f.service, f.port)
+	}
 	cancel()
 	if err != nil {
 		e.refusePackets(f, err)
@@ -302,7 +314,7 @@ func (e *Edge) packetsDown(f *packetFlow, remote net.Conn) error {
 			continue
 		}
 		f.touch(time.Now())
-		e.write(packet.PutUDP(buf[:packet.UDPHeadroom+n], f.virtual, f.app))
+		e.writeTo(f.device, packet.PutUDP(buf[:packet.UDPHeadroom+n], f.virtual, f.app))
 		e.count.datagramsDown.Add(1)
 	}
 }
@@ -327,6 +339,7 @@ func (e *Edge) refusePackets(f *packetFlow, err error) {
 // drop forgets a flow and what waits in its queue.
 func (e *Edge) drop(f *packetFlow) {
 	e.udp.remove(f)
+	e.guests.release(f.device, guestPacketFlow)
 	for {
 		select {
 		case b := <-f.queue:

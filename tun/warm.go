@@ -1,6 +1,8 @@
 package tun
 
 import (
+	"maps"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ type warmPorts struct {
 }
 
 type servicePort struct {
+	device  netip.Addr // who it accepted, if not this host: others may be refused
 	service identity.ServiceID
 	port    uint16
 }
@@ -28,13 +31,13 @@ func newWarmPorts(keep time.Duration) *warmPorts {
 }
 
 // accepted notes that the port accepted.
-func (w *warmPorts) accepted(s identity.ServiceID, port uint16, now time.Time) {
+func (w *warmPorts) accepted(device netip.Addr, s identity.ServiceID, port uint16, now time.Time) {
 	if w.keep <= 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	key := servicePort{s, port}
+	key := servicePort{device, s, port}
 	if _, ok := w.until[key]; !ok && len(w.until) >= maxWarm {
 		for k, t := range w.until {
 			if now.After(t) {
@@ -49,16 +52,23 @@ func (w *warmPorts) accepted(s identity.ServiceID, port uint16, now time.Time) {
 }
 
 // failed brings the holding back for the port.
-func (w *warmPorts) failed(s identity.ServiceID, port uint16) {
+func (w *warmPorts) failed(device netip.Addr, s identity.ServiceID, port uint16) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.until, servicePort{s, port})
+	delete(w.until, servicePort{device, s, port})
 }
 
 // is reports whether a SYN to the port may be answered at once.
-func (w *warmPorts) is(s identity.ServiceID, port uint16, now time.Time) bool {
+func (w *warmPorts) is(device netip.Addr, s identity.ServiceID, port uint16, now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	t, ok := w.until[servicePort{s, port}]
+	t, ok := w.until[servicePort{device, s, port}]
 	return ok && now.Before(t)
+}
+
+// forgetDevices brings the holding back for every device: the rules for them changed.
+func (w *warmPorts) forgetDevices() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.until, func(k servicePort, _ time.Time) bool { return k.device.IsValid() })
 }

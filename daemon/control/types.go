@@ -20,6 +20,7 @@ type Status struct {
 	Listen   string           `json:"listen"`
 	Locators []netip.AddrPort `json:"locators"`
 	DHT      DHT              `json:"dht"`
+	Gateway  *Gateway         `json:"gateway,omitempty"`
 	TUN      *TUN             `json:"tun"`
 	DNS      *DNS             `json:"dns"`
 	// ClockOffset is how far this host's clock is behind its peers', in seconds;

@@ -46,6 +46,9 @@ func (a *app) statusCommand() *cobra.Command {
 				if s.DNS != nil {
 					line(w, "DNS", fmt.Sprintf("%s, operating system by %s", strings.Join(s.DNS.Listen, " "), s.DNS.OS))
 				}
+				if g := s.Gateway; g != nil {
+					line(w, "gateway", fmt.Sprintf("%s: %v, %d devices, %d refused", strings.Join(g.Interfaces, " "), g.Networks, g.Devices, g.Refused))
+				}
 				for _, warning := range s.Warnings {
 					line(w, "warning", warning)
 				}
