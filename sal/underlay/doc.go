@@ -73,7 +73,8 @@
 // The relay (Config.Relay) takes 0x04 only from the proved addresses of a peer that
 // it granted forwarding, and a node 0x05 only from those of a relay it uses. A batch
 // of segments is forwarded as one, in the buffer it came in. Nobody waits: what does
-// not fit into the socket is dropped.
+// not fit into the socket is dropped. What strangers ask to be forwarded is dropped by
+// the kernel, before it takes a place in the socket's buffer (see relay.Sieve).
 //
 // Relayed datagrams are life of the association that carries them, but none is owed
 // an answer: they make the machine ask at most once a second.

@@ -19,6 +19,7 @@ var ErrNoRelay = errors.New("underlay: not a relay")
 type forwarder struct {
 	s     *Socket
 	table *relay.Table[*Association]
+	sieve relay.Sieve
 	held  atomic.Int32 // datagrams on their way through the engine
 }
 
@@ -31,7 +32,11 @@ func newForwarder(s *Socket, limits relay.Limits) (*forwarder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &forwarder{s: s, table: table}, nil
+	var key [16]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return nil, err
+	}
+	return &forwarder{s: s, table: table, sieve: relay.NewSieve(key)}, nil
 }
 
 // GrantRelay lets the peer have datagrams forwarded, and others to it, until
@@ -51,6 +56,7 @@ func (a *Association) GrantRelay() (relay.Token, error) {
 	if _, err := rand.Read(token[:]); err != nil {
 		return relay.Token{}, err
 	}
+	token = f.sieve.Mark(token)
 	if err := f.table.Register(a.node, token, a); err != nil {
 		return relay.Token{}, err
 	}

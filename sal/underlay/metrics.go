@@ -34,6 +34,9 @@ type Metrics struct {
 	// token of no relay of ours, or not from its address.
 	RelayedSent, RelayedReceived              uint64
 	DroppedRelayStranger, DroppedRelaySpoofed uint64
+	// KernelDrops counts datagrams that the kernel dropped: because the socket's buffer
+	// was full, or because they came from strangers to be forwarded.
+	KernelDrops uint64
 	// Relay are the counters of this node as a relay, zero if it is none.
 	Relay relay.Metrics
 
@@ -97,6 +100,7 @@ func (s *Socket) Metrics() Metrics {
 		RelayedSent: c.relayedSent.Load(), RelayedReceived: c.relayedReceived.Load(),
 		DroppedRelayStranger: c.dropRelayStranger.Load(), DroppedRelaySpoofed: c.dropRelaySpoofed.Load(),
 	}
+	m.KernelDrops = s.kernelDrops()
 	if s.forwarder != nil {
 		m.Relay = s.forwarder.table.Metrics()
 	}

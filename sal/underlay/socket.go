@@ -131,6 +131,9 @@ func Open(cfg Config) (*Socket, error) {
 	if s.raw, err = conn.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("underlay: open UDP socket: %w", err), conn.Close())
 	}
+	if err := s.attachSieve(); err != nil {
+		cfg.Logger.Debug("what strangers ask to be forwarded is not dropped by the kernel", "err", err)
+	}
 	s.receiver = newReceiver(s)
 	only := cfg.Listen.Addr().Unmap()
 	if only.IsUnspecified() {
