@@ -70,7 +70,7 @@
 // paths that work the cheapest is used, among equals the fastest. The initiator goes
 // to a cheaper one as soon as it is proved; nothing is lost, since the dearer one
 // works on and stays proved as a standby. A path that fails again and again while
-// another works is left alone for 1 s, 2 s, 4 s … 5 min. Metered links are not even
+// another works is left alone for 1 s, 2 s, 4 s … 2 min. Metered links are not even
 // probed while something cheaper works.
 //
 // # NATs

@@ -82,9 +82,12 @@ func (m *Machine) validated(p *pair) {
 		m.follow()
 	}
 	if p != m.current {
-		if m.mode == searching || m.mode == checking && (m.optimistic || m.overdue) {
+		switch {
+		case m.mode == searching || m.mode == checking && m.optimistic:
 			m.choose(p, true)
-		} else {
+		case m.mode == checking && m.overdue:
+			m.lastChance()
+		default:
 			m.better(p)
 		}
 	}
@@ -201,8 +204,17 @@ func (m *Machine) readyStandbys() {
 	}
 }
 
+// lastChance gives the path in use one more round trip when another answered late: if
+// the peer was busy, both answer now.
+func (m *Machine) lastChance() {
+	if by := m.now.Add(m.current.rtt.smooth + checkGrace); by.Before(m.checkBy) {
+		m.checkBy = by
+		m.current.restart(m.now)
+	}
+}
+
 // expect reports whether the answer of something that could take over is still to be
-// waited for; then the first to answer is taken.
+// waited for.
 func (m *Machine) expect() bool {
 	if m.overdue || m.optimistic || m.spare == nil || m.standby(m.suspected, false) != nil {
 		return false
@@ -211,7 +223,9 @@ func (m *Machine) expect() bool {
 	if m.spare.challenged.Before(m.suspected) {
 		m.readyStandbys()
 	}
-	by := m.spare.challenged.Add(m.spare.rtt.smooth*3/2 + checkGrace)
+	// If nothing answers it may be the peer that is busy: no hurry then.
+	by := later(m.spare.challenged.Add(m.spare.rtt.smooth*3/2+checkGrace),
+		m.suspected.Add(silenceLeast-silenceSpare+m.checkTime()))
 	if !by.After(m.now) {
 		return false
 	}

@@ -30,7 +30,8 @@ func (m *Machine) patience(p *pair) time.Duration {
 	n := p.attempts
 	proved := p.address != nil && p.address.isProved(m.now)
 	wanted := m.claim.route == p.route && m.claim.generation >= m.generation && p != m.current
-	if m.mode == searching || wanted || p == m.current && (m.mode == checking || m.unsettled()) {
+	ready := m.mode == checking && m.overdue && m.now.Sub(p.validated) < standbyFreshness
+	if m.mode == searching || wanted || ready || p == m.current && (m.mode == checking || m.unsettled()) {
 		base, limit := retryLeast, urgentCap
 		if !proved {
 			return max(backOff(retryUnproved, 2*n-1, smallWindow), retryUnproved)

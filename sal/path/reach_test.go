@@ -393,3 +393,22 @@ func TestBothMoveBehindNATs(t *testing.T) {
 		})
 	}
 }
+
+// TestStallMovesNothing has the peer answer nothing on any path for a fifth of a second,
+// as a busy host does: there is nothing to move to, and nothing to search for.
+func TestStallMovesNothing(t *testing.T) {
+	restricted := natRestricted
+	s := behind(t, 1, &restricted, &restricted, 2*time.Minute)
+	settle(t, s)
+	before := s.hosts[0].m.Metrics()
+	for range 20 {
+		s.net.blackout = true
+		s.run(200 * time.Millisecond)
+		s.net.blackout = false
+		s.run(2 * time.Second)
+	}
+	after := s.hosts[0].m.Metrics()
+	if after.Moves != before.Moves || after.Searches != before.Searches {
+		t.Errorf("%d moves and %d searches", after.Moves-before.Moves, after.Searches-before.Searches)
+	}
+}

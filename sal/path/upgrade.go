@@ -7,8 +7,8 @@ const (
 	// failed while a dearer one worked. It doubles with each failure, and begins anew
 	// when a cheaper path held for trustEarned.
 	trustFirst  = time.Second
-	trustMost   = 5 * time.Minute
-	trustEarned = 2 * time.Minute
+	trustMost   = 2 * time.Minute
+	trustEarned = time.Minute
 	// demoteWithin is how soon after a loss another path must work for the lost one to
 	// be blamed, and not the network.
 	demoteWithin = time.Second
@@ -23,8 +23,10 @@ type upgrades struct {
 	// notBefore is when the next may be, wait how long it was held back.
 	notBefore time.Time
 	wait      time.Duration
-	// blamed is when a cheaper path was lost that may be at fault; zero if none.
+	// blamed is when a cheaper path was lost that may be at fault, zero if none; failed
+	// is that path.
 	blamed time.Time
+	failed Route
 }
 
 // cheaper reports whether p costs less than q.
@@ -35,7 +37,7 @@ func (m *Machine) cheaper(p, q *pair) bool {
 
 // upgrade leaves the path in use for p, which was just proved and costs less.
 func (m *Machine) upgrade(p *pair) {
-	if m.now.Before(m.upgrades.notBefore) {
+	if m.held(p) {
 		p.due = m.upgrades.notBefore
 		if most := m.now.Add(m.keepAlive); p.due.After(most) {
 			p.due = most
@@ -44,6 +46,13 @@ func (m *Machine) upgrade(p *pair) {
 	}
 	m.choose(p, false)
 	m.upgrades.at = m.now
+}
+
+// held reports whether p is left alone for now: it, or what differs from it in a port
+// that a NAT gave, failed.
+func (m *Machine) held(p *pair) bool {
+	u := &m.upgrades
+	return m.now.Before(u.notBefore) && p.route.Link == u.failed.Link && p.route.Remote.Addr() == u.failed.Remote.Addr()
 }
 
 // replaced notes that the path in use was left for p because it was lost, here or by
@@ -59,6 +68,7 @@ func (m *Machine) replaced(from, p *pair) {
 	}
 	m.upgrades.blamed = time.Time{}
 	if m.find(from.route) == from && m.cheaper(from, p) {
+		m.upgrades.failed = from.route
 		m.upgrades.blamed = m.lostAt
 		if m.lostAt.IsZero() {
 			m.upgrades.blamed = m.now

@@ -19,7 +19,7 @@ func (m *Machine) why() string {
 }
 
 func (m *Machine) whyNotDirect() string {
-	remotes, pairs, trying, proved := false, false, false, false
+	remotes, pairs, trying, proved, held := false, false, false, false, false
 	for _, a := range m.told {
 		remotes = remotes || m.wayOf(a) == wayDirect
 	}
@@ -29,7 +29,9 @@ func (m *Machine) whyNotDirect() string {
 		}
 		pairs = true
 		trying = trying || p.attempts < idleTries && !p.due.IsZero()
-		proved = proved || m.now.Sub(p.validated) < claimFreshness
+		if m.now.Sub(p.validated) < claimFreshness {
+			proved, held = true, held || m.held(p)
+		}
 	}
 	switch {
 	case len(m.links) == 0:
@@ -38,7 +40,7 @@ func (m *Machine) whyNotDirect() string {
 		return "the peer told no address"
 	case !pairs:
 		return "no address of the peer's is of a family we have"
-	case proved && m.now.Before(m.upgrades.notBefore):
+	case held:
 		return "the direct path fails again and again, left alone for a while"
 	case proved:
 		return "a direct address answers, about to change"
