@@ -25,6 +25,8 @@ var (
 	ErrSize = errors.New("identity: envelope too large")
 	// ErrType is returned for an envelope of another type than asked for.
 	ErrType = errors.New("identity: envelope of another type")
+	// ErrTrailing is returned for CBOR with more bytes behind it.
+	ErrTrailing = errors.New("identity: trailing bytes")
 	// ErrNotCanonical is returned for CBOR that is not in its deterministic encoding.
 	ErrNotCanonical = errors.New("identity: CBOR not in its deterministic encoding")
 	// ErrSignature is returned for a signature that does not verify.
@@ -126,6 +128,9 @@ func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }
 // one record would be two records.
 func Unmarshal(b []byte, v any) error {
 	if err := decMode.Unmarshal(b, v); err != nil {
+		if _, ok := errors.AsType[*cbor.ExtraneousDataError](err); ok {
+			return fmt.Errorf("%w: %w", ErrTrailing, err)
+		}
 		return err
 	}
 	again, err := encMode.Marshal(v)
