@@ -46,9 +46,7 @@ func BenchmarkRegister(b *testing.B) {
 
 // The machine alone, without signatures and disk.
 func BenchmarkApply(b *testing.B) {
-	state := memory{}
-	changes, app := Genesis(network, Parameters{MaxNames: 1_000_000})
-	_ = state.put(changes)
+	state, app := begun(b, Parameters{MaxNames: 1_000_000})
 	const perBlock = 1000
 	var blocks [][]Transaction
 	for range 8 {
@@ -67,7 +65,7 @@ func BenchmarkApply(b *testing.B) {
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		h := Header{Network: network, Height: 1, Time: 1, AppHash: app}
+		h := Header{Version: RulesVersion, Network: network, Height: 1, Time: 1, AppHash: app}
 		if _, err := Apply(state, h, blocks[n%len(blocks)]); err != nil {
 			b.Fatal(err)
 		}

@@ -15,14 +15,11 @@ const MaxBlockTransactions = 4096
 // MaxBlock is the largest encoded block in bytes.
 const MaxBlock = MaxBlockTransactions*(MaxTransaction+3) + 1<<10
 
-// blockVersion is the version of the rules blocks are made by. A change of the
-// rules is a new version from a stated height on.
-const blockVersion = 1
-
 // Header chains a block to the one before it.
 //
 // Rules for adding a field: a new Version; readers refuse what they do not know.
 type Header struct {
+	// Version is that of the rules the block was made by.
 	Version uint64             `cbor:"1,keyasint"`
 	Network identity.NetworkID `cbor:"2,keyasint"`
 	// Height is 1 for the first block. An empty ledger has height 0.
@@ -78,8 +75,8 @@ func DecodeBlock(b []byte) (Block, error) {
 	}
 	h := out.Header
 	switch {
-	case h.Version != blockVersion:
-		return Block{}, fmt.Errorf("%w: block %d of version %d, this program knows %d", ErrFormat, h.Height, h.Version, blockVersion)
+	case h.Version < rulesNames || h.Version > RulesVersion:
+		return Block{}, fmt.Errorf("%w: block %d of version %d, this program knows %d", ErrFormat, h.Height, h.Version, RulesVersion)
 	case h.Height == 0 || h.Time < 0:
 		return Block{}, fmt.Errorf("%w: block with height %d and time %d", ErrCorrupt, h.Height, h.Time)
 	case h.Transactions != bodyHash(out.Transactions):
@@ -91,10 +88,9 @@ func DecodeBlock(b []byte) (Block, error) {
 // Open verifies every transaction of the block, for Apply.
 func (b Block) Open() ([]Transaction, error) {
 	txs := make([]Transaction, len(b.Transactions))
-	for i, signed := range b.Transactions {
-		var err error
-		if txs[i], err = OpenTransaction(b.Header.Network, signed); err != nil {
-			return nil, fmt.Errorf("%w: block %d, transaction %d: %w", ErrCorrupt, b.Header.Height, i, err)
+	for i, r := range openTransactions(b.Header.Network, b.Transactions, txs) {
+		if r != nil {
+			return nil, fmt.Errorf("%w: block %d, transaction %d: %w", ErrCorrupt, b.Header.Height, i, r)
 		}
 	}
 	return txs, nil

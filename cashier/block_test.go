@@ -11,7 +11,7 @@ import (
 func goodBlock(t testing.TB) Block {
 	t.Helper()
 	b := Block{
-		Header:       Header{Version: blockVersion, Network: network, Height: 1, Time: 1_800_000_000, AppHash: Hash{1}},
+		Header:       Header{Version: RulesVersion, Network: network, Height: 1, Time: 1_800_000_000, AppHash: Hash{1}},
 		Transactions: [][]byte{registration(t, alice, files, 1, "files"), sealed(t, alice, 2, Release{"files"})},
 	}
 	b.Header.Transactions = bodyHash(b.Transactions)

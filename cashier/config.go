@@ -31,6 +31,12 @@ type Config struct {
 	// Parameters are the rules a new ledger starts with; an existing one has its
 	// own. Default DefaultParameters.
 	Parameters Parameters
+	// Balances are issued before the first block of a new ledger, under
+	// Parameters.SupplyCap. Default: none.
+	Balances []GenesisBalance
+	// Tick is how often the ledger looks whether something has fallen due: reserved
+	// amounts that go back, IDs that may be forgotten. Default 30s, at least 1ms.
+	Tick time.Duration
 	// RealZone, if set, is asked before a name is registered. Default: not asked.
 	RealZone RealZone
 	// MaxQueue is how many transactions may wait for a block; more are answered
@@ -49,7 +55,8 @@ type Config struct {
 	// Logger receives state changes. Default: discard.
 	Logger *slog.Logger
 
-	fs vfs.FS // tests: where the store lives
+	fs    vfs.FS        // tests: where the store lives
+	rules []RulesChange // tests: the rules of a new ledger; nil is the newest
 }
 
 // Validate reports all that is wrong with the configuration.
@@ -65,7 +72,19 @@ func (c Config) Validate() error {
 	if c.MaxBlock < 1 || c.MaxBlock > MaxBlockTransactions {
 		errs = append(errs, fmt.Errorf("cashier: MaxBlock %d, want 1 to %d", c.MaxBlock, MaxBlockTransactions))
 	}
-	return errors.Join(append(errs, c.Parameters.Validate())...)
+	if c.Tick < time.Millisecond {
+		errs = append(errs, fmt.Errorf("cashier: Tick %s, want at least 1ms", c.Tick))
+	}
+	return errors.Join(append(errs, c.genesis().Validate(c.Network))...)
+}
+
+// genesis returns what a new ledger of this configuration begins with.
+func (c Config) genesis() Genesis {
+	g := NewGenesis(c.Parameters, c.Balances...)
+	if c.rules != nil {
+		g.Rules = c.rules
+	}
+	return g
 }
 
 func (c Config) withDefaults() Config {
@@ -80,6 +99,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CheckBlocks == 0 {
 		c.CheckBlocks = 1024
+	}
+	if c.Tick == 0 {
+		c.Tick = 30 * time.Second
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

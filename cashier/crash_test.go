@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 )
 
@@ -22,7 +24,13 @@ import (
 type crash struct {
 	fs           *vfs.MemFS
 	op           string
-	acknowledged map[name.Name]Receipt
+	acknowledged []acknowledged
+}
+
+// acknowledged is a transaction the ledger said yes to.
+type acknowledged struct {
+	signed  []byte
+	receipt Receipt
 }
 
 // cutter takes a copy of the disk before every write and every sync, as if the
@@ -32,7 +40,7 @@ type cutter struct {
 	disk *vfs.MemFS
 
 	mu           sync.Mutex
-	acknowledged map[name.Name]Receipt
+	acknowledged []acknowledged
 	crashes      []crash
 	random       *rand.Rand
 }
@@ -43,10 +51,7 @@ func (c *cutter) MaybeError(op errorfs.Op) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	acknowledged := map[name.Name]Receipt{} // before the copy: all of it must be in it
-	for n, r := range c.acknowledged {
-		acknowledged[n] = r
-	}
+	acknowledged := slices.Clone(c.acknowledged) // before the copy: all of it must be in it
 	for _, cfg := range []vfs.CrashCloneCfg{{}, {UnsyncedDataPercent: 50, RNG: c.random}} {
 		c.crashes = append(c.crashes, crash{
 			c.disk.CrashClone(cfg), fmt.Sprintf("%d: op %d on %s, %d%%", len(c.crashes), op.Kind, op.Path, cfg.UnsyncedDataPercent), acknowledged,
@@ -57,21 +62,41 @@ func (c *cutter) MaybeError(op errorfs.Op) error {
 
 func (c *cutter) String() string { return "cutter" }
 
-// Power is cut at every write and sync of a run: no acknowledged transaction is
-// ever lost, and the chain always verifies and goes on.
+// Power is cut at every write and sync of a run with names and money: no
+// acknowledged transaction is ever lost, none counts twice, and the chain always
+// verifies and goes on.
 func TestPowerCutEverywhere(t *testing.T) {
 	const seed = 1
+	now := epoch
+	clock := func() time.Time { return now }
+	config := Config{Network: network, Clock: clock, Tick: time.Hour, Balances: []GenesisBalance{{alice.Account(), 1000}}}
 	disk := vfs.NewCrashableMem()
-	cut := &cutter{disk: disk, acknowledged: map[name.Name]Receipt{}, random: rand.New(rand.NewPCG(uint64(seed), 0))}
-	l, err := Open("ledger", authority, Config{Network: network, fs: errorfs.Wrap(disk, cut)})
+	cut := &cutter{disk: disk, random: rand.New(rand.NewPCG(uint64(seed), 0))}
+	running := config
+	running.fs = errorfs.Wrap(disk, cut)
+	l, err := Open("ledger", authority, running)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 12 {
-		n := name.Name(fmt.Sprintf("name-%d", i))
-		receipt := must[Receipt](t)(l.Submit(t.Context(), registration(t, alice, files, uint64(i+1), n)))
+	for i := range uint64(16) {
+		var signed []byte
+		until := now.Unix() + 60
+		switch i % 4 {
+		case 0:
+			signed = registration(t, alice, files, i+1, name.Name(fmt.Sprintf("name-%d", i)))
+		case 1:
+			signed = payment(t, alice, until, Transfer{transferNumber(i), []Move{{Kind: MovePay, To: bob.Account(), Amount: 1}}})
+		case 2:
+			signed = payment(t, alice, until, Transfer{transferNumber(i), []Move{
+				{Kind: MoveHold, To: bob.Account(), Amount: 2, Expires: until}, {Kind: MoveHold, To: bob.Account(), Amount: 3, Expires: until},
+			}})
+		case 3:
+			signed = payment(t, bob, until, Transfer{transferNumber(i), []Move{{Kind: MovePost, From: alice.Account(), ID: transferNumber(i - 1), Amount: 1}}})
+			now = now.Add(20 * time.Second) // so that lists fall due on the way
+		}
+		receipt := must[Receipt](t)(l.Submit(t.Context(), signed))
 		cut.mu.Lock()
-		cut.acknowledged[n] = receipt
+		cut.acknowledged = append(cut.acknowledged, acknowledged{signed, receipt})
 		cut.mu.Unlock()
 		if i == 6 { // a flush in between, so that tables and the manifest are written as well
 			if err := l.store.db.Flush(); err != nil {
@@ -87,7 +112,9 @@ func TestPowerCutEverywhere(t *testing.T) {
 		t.Error("too few to mean anything")
 	}
 	for _, c := range cut.crashes {
-		after, err := Open("ledger", authority, Config{Network: network, CheckBlocks: -1, fs: c.fs})
+		surviving := config
+		surviving.CheckBlocks, surviving.fs = -1, c.fs
+		after, err := Open("ledger", authority, surviving)
 		if err != nil {
 			t.Fatalf("%s: %v", c.op, err)
 		}
@@ -105,19 +132,33 @@ func TestPowerCutEverywhere(t *testing.T) {
 func checkSurvivor(t *testing.T, l *Ledger, c crash) {
 	t.Helper()
 	ctx := t.Context()
-	for n, receipt := range c.acknowledged {
-		a, err := l.Lookup(ctx, n)
-		if err != nil || !a.Registered || a.Record.Owner != alice.Account() || a.Record.Height != receipt.Height {
-			t.Errorf("%s: %s was acknowledged: %+v, %v", c.op, n, a, err)
-		}
-		place, ok, err := l.placeOf(receipt.ID)
-		if err != nil || !ok || place.Height != receipt.Height {
-			t.Errorf("%s: %s is not remembered: %v", c.op, n, err)
-		}
-	}
 	// At most the one transaction that was being written is there besides.
 	if s, err := l.Status(ctx); err != nil || s.Height < uint64(len(c.acknowledged)) || s.Height > uint64(len(c.acknowledged))+1 {
 		t.Errorf("%s: height %d with %d acknowledged, %v", c.op, s.Height, len(c.acknowledged), err)
+	}
+	paid := voucher.Amount(0)
+	for _, a := range c.acknowledged {
+		tx := must[Transaction](t)(OpenTransaction(network, a.signed))
+		if n, ok := nameOf(tx.Operation); ok {
+			answer, err := l.Lookup(ctx, n)
+			if err != nil || !answer.Registered || answer.Record.Owner != alice.Account() || answer.Record.Height != a.receipt.Height {
+				t.Errorf("%s: %s was acknowledged: %+v, %v", c.op, n, answer, err)
+			}
+		}
+		if op, ok := tx.Operation.(Transfer); ok && op.Moves[0].Kind != MoveHold {
+			paid += op.Moves[0].Amount
+		}
+		// What may be forgotten is refused as expired, and what is remembered is not
+		// done again.
+		again, err := l.Submit(ctx, a.signed)
+		expired := tx.ValidUntil != 0 && errors.Is(err, ErrExpired)
+		if !expired && (err != nil || !again.Again || again.Height != a.receipt.Height) {
+			t.Errorf("%s: not remembered: %+v, %v", c.op, again, err)
+		}
+	}
+	has := must[Account](t)(l.Account(ctx, bob.Account())).Counters.Balance()
+	if has != paid && has != paid+1 {
+		t.Errorf("%s: bob has %d, %d were acknowledged", c.op, has, paid)
 	}
 	if _, err := l.Submit(ctx, registration(t, bob, mail, 1, "afterwards")); err != nil {
 		t.Errorf("%s: the next transaction: %v", c.op, err)
@@ -264,6 +305,11 @@ func TestVerifyNoticesEveryRow(t *testing.T) {
 		must[Receipt](t)(l.Submit(t.Context(), registration(t, alice, files, 1, "aaa")))
 		must[Receipt](t)(l.Submit(t.Context(), registration(t, alice, files, 2, "bbb")))
 		must[Receipt](t)(l.Submit(t.Context(), sealed(t, alice, 3, Offer{"aaa", bob.Account()})))
+		until := epoch.Unix() + 600
+		must[Receipt](t)(l.Submit(t.Context(), payment(t, founder, until, Issue{transferNumber(1), alice.Account(), 1000})))
+		must[Receipt](t)(l.Submit(t.Context(), payment(t, alice, until, Transfer{transferNumber(1), []Move{
+			{Kind: MovePay, To: bob.Account(), Amount: 5}, {Kind: MoveHold, To: bob.Account(), Amount: 6, Expires: until},
+		}})))
 		if err := l.Verify(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +341,11 @@ func TestVerifyNoticesEveryRow(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if len(keys) < 12 {
+	kinds := map[string]bool{}
+	for _, k := range keys {
+		kinds[k[:3]] = true
+	}
+	if len(keys) < 25 || len(kinds) < 12 {
 		t.Fatalf("only %d rows: %q", len(keys), keys)
 	}
 	for _, k := range keys {

@@ -1,6 +1,7 @@
 // Package cashier keeps the ledger of a network: an append-only, hash-chained
-// book of signed transactions, at present about names. Whoever registers a name
-// first has it, and nobody but its owner changes it.
+// book of signed transactions about names and money. Whoever registers a name
+// first has it, and nobody but its owner changes it; nobody spends what is not his,
+// or spends it twice.
 //
 // # Model
 //
@@ -11,10 +12,21 @@
 // It uses integers only; it has no clock, no goroutine, no I/O and iterates over
 // no map, so the same blocks give the same app hash on every machine. A
 // transaction is an operation (Register, Update, Offer, Accept, Release,
-// SetParameters) in an envelope signed by an account, for one network, with a
-// sequence number that only grows within that account. A name points at a service
-// only with the consent of that service's own key, and changes hands in two
-// steps: its owner offers it, the other account accepts.
+// SetParameters, Transfer, Issue, Redeem) in an envelope signed by an account, for
+// one network. A name points at a service only with the consent of that service's
+// own key, and changes hands in two steps: its owner offers it, the other account
+// accepts.
+//
+// # Money
+//
+// Amounts are whole micro-credits (package voucher). An account has four counters,
+// debits and credits, each pending and posted; money moves by adding one amount to
+// the debits of one account and to the credits of another, so all debits together
+// equal all credits, always. A Transfer makes up to sixteen movements, all or none:
+// it pays, reserves (a two-phase transfer, see hold.go), posts or voids what was
+// reserved. Money comes from the supply account when the issuer issues it, up to a
+// cap, and goes back there when it is redeemed. After every movement the machine
+// asserts what must hold of it; a broken rule stops the ledger, with the evidence.
 //
 // Ledger is the embedded engine around the machine: one process, one goroutine
 // that gathers waiting transactions into a block, one Pebble store, one fsync per
@@ -26,7 +38,7 @@
 //
 // # Blocks
 //
-//	header   version, network, height, previous block's hash, time,
+//	header   version of the rules, network, height, previous block's hash, time,
 //	         app hash before the block, hash of the transactions
 //	body     the signed transactions, as received
 //
@@ -37,28 +49,45 @@
 // # Store
 //
 //	m/format         version of this layout, 8 bytes big endian
-//	m/head           height, block hash, app hash, time and network of the newest block
+//	m/genesis        what the ledger began with: parameters, rules, balances
+//	m/head           height, block hash, app hash, time and network of the newest
+//	                 block, and the hash of m/genesis
 //	b/<height>       block, height 8 bytes big endian
 //	s/a<account>     account: last sequence, number of names
 //	s/i<transaction> where an accepted transaction is: height, index
 //	s/n<name>        name: owner, service, offer, height, the owner's transaction
 //	s/o<account><name>  the names of an account
 //	s/p              parameters
+//	s/b<account>     money of an account: its four counters
+//	s/u              totals over all accounts, issued, redeemed
+//	s/t<account><id> transfer ID already used: content, height, index, next due
+//	s/h<account><id><n>  reserved amount: state, payee, amount, expiry, next due
+//	s/d<time>        what falls due in 16 seconds: the first row of a list
+//	s/q              which lists are left
 //
 // A block, its changes and the head are one atomic write. Everything below s/ is
 // a function of the blocks; Verify recomputes it and compares.
 //
 // # At most once
 //
-// A transaction is identified by what was signed. Submitting one again that was
-// accepted gives the first answer, however often and whenever; so a client whose
-// connection broke simply submits again. A transaction that was rejected left no
-// trace and may be judged differently later; ValidUntil bounds that.
+// A transaction about names has a sequence number that only grows within its
+// account, and is identified by what was signed. One about money has an ID its
+// signer chose, and a ValidUntil at most 24 hours ahead, after which the ID is
+// forgotten. Submitting one again that was accepted gives the first answer; so a
+// client whose connection broke simply submits again. A transaction that was
+// rejected left no trace and may be judged differently later; ValidUntil bounds that.
+//
+// # Rules
+//
+// The rules have a version, which stands in each block and changes at a height
+// stated beforehand; blocks are judged by the rules of their time for ever. Version
+// 1 knows names, version 2 money as well.
 //
 // # What it does not do
 //
-// It keeps no money yet, has one authority and no consensus, and dials and
-// publishes nothing by itself: callers give it connections and fetch its records.
+// It has no payment channels, stakes, rents and proofs yet, has one authority and
+// no consensus, and dials and publishes nothing by itself: callers give it
+// connections and fetch its records.
 //
 // # Concurrency
 //

@@ -1,33 +1,64 @@
 package cashier
 
 import (
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // run is the engine: it owns the head and every write to the store. It ends when
 // Close says so or the store fails, after answering every submission.
 func (l *Ledger) run() {
 	batch := make([]*submission, 0, l.cfg.MaxBlock)
+	tick := time.NewTicker(l.cfg.Tick)
+	defer tick.Stop()
 	for {
+		batch = batch[:0]
 		select {
 		case <-l.stop:
 			l.refuse(nil, ErrClosed)
 			return
 		case s := <-l.queue:
-			batch = l.gather(append(batch[:0], s))
+			batch = l.gather(append(batch, s))
+		case <-tick.C:
 		}
-		for rest := batch; len(rest) > 0; {
+		for rest := batch; ; {
 			n, err := l.makeBlock(rest)
 			if err != nil {
-				l.failure.Store(&err)
-				l.cfg.Logger.Error("ledger stopped", "err", err)
+				l.fail(err)
 				l.refuse(rest, l.failed())
 				l.refuseUntilStopped()
 				return
 			}
-			rest = rest[n:]
+			if rest = rest[n:]; len(rest) == 0 {
+				break
+			}
 		}
 	}
+}
+
+// fail stops the ledger. What a broken invariant left as evidence is kept beside
+// the store, for a log may be gone by the time somebody looks.
+func (l *Ledger) fail(err error) {
+	l.failure.Store(&err)
+	l.cfg.Logger.Error("ledger stopped", "err", err)
+	if broken, ok := errors.AsType[*InvariantError](err); ok {
+		path := l.cfg.fs.PathJoin(l.dir, fmt.Sprintf("evidence-%d.txt", broken.Height))
+		if err := writeFile(l.cfg.fs, path, []byte(broken.Error()+"\n")); err != nil {
+			l.cfg.Logger.Error("evidence not written", "err", err)
+		}
+	}
+}
+
+func writeFile(fs vfs.FS, path string, b []byte) error {
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // gather adds what waits, without waiting: while one block is written the next
@@ -52,15 +83,15 @@ func (l *Ledger) gather(batch []*submission) []*submission {
 func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 	h := *l.head.Load()
 	now := max(h.Time, l.cfg.Clock().Unix())
-	x, err := begin(rows{l.store.db}, h.Network, h.Height+1, now)
+	block := Block{Header: Header{
+		Version: l.rules.at(h.Height + 1), Network: h.Network, Height: h.Height + 1,
+		Previous: h.Block, Time: now, AppHash: h.AppHash,
+	}}
+	x, err := begin(rows{l.store.db}, block.Header)
 	if err != nil {
 		return 0, err
 	}
 	answers := make([]answer, 0, len(batch))
-	block := Block{Header: Header{
-		Version: blockVersion, Network: h.Network, Height: h.Height + 1,
-		Previous: h.Block, Time: now, AppHash: h.AppHash,
-	}}
 	for _, s := range batch {
 		r, err := x.execute(&s.tx)
 		if err != nil {
@@ -74,8 +105,13 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 		}
 		answers = append(answers, answer{result: r})
 	}
-	if len(block.Transactions) > 0 {
-		if err := l.write(block, x.state.sorted(), h); err != nil {
+	// A block without transactions is made for what has fallen due.
+	if len(block.Transactions) > 0 || x.expired > 0 {
+		changes := x.finish()
+		if x.err != nil {
+			return 0, x.err
+		}
+		if err := l.write(block, changes, h); err != nil {
 			return 0, err
 		}
 	}

@@ -383,7 +383,7 @@ func TestReplayElsewhere(t *testing.T) {
 	if status.Height < 5 {
 		t.Fatalf("only %d of 60 were accepted", status.Height)
 	}
-	r := NewReplay(network, status.Parameters)
+	r := must[*Replay](t)(NewReplay(network, must[Genesis](t)(c.Genesis(ctx))))
 	for r.Height() < status.Height {
 		blocks := must[[]Block](t)(c.Blocks(ctx, r.Height()+1))
 		for _, b := range blocks {
@@ -421,6 +421,7 @@ func TestReplayRefuses(t *testing.T) {
 		{"previous", func(b *Block) { b.Header.Previous[0] ^= 1 }},
 		{"network", func(b *Block) { b.Header.Network[0] ^= 1 }},
 		{"time", func(b *Block) { b.Header.Time-- }},
+		{"older rules", func(b *Block) { b.Header.Version = rulesNames }},
 		{"app hash", func(b *Block) { b.Header.AppHash[0] ^= 1 }},
 		{"body", func(b *Block) { b.Transactions = nil }},
 		{"repeated transaction", func(b *Block) { b.Transactions = blocks[0].Transactions }},
@@ -432,7 +433,7 @@ func TestReplayRefuses(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := NewReplay(network, DefaultParameters())
+			r := must[*Replay](t)(NewReplay(network, NewGenesis(DefaultParameters())))
 			if _, err := r.Apply(blocks[0]); err != nil {
 				t.Fatal(err)
 			}

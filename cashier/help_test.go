@@ -2,12 +2,14 @@ package cashier
 
 import (
 	"context"
+	"encoding/binary"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
@@ -45,6 +47,17 @@ func open(t testing.TB, change ...func(*Config)) *Ledger {
 		}
 	})
 	return l
+}
+
+// begun returns the state before the first block, and its app hash.
+func begun(t interface{ Fatal(...any) }, p Parameters, balances ...GenesisBalance) (memory, Hash) {
+	state := memory{}
+	changes, app, err := NewGenesis(p, balances...).start(network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = state.put(changes)
+	return state, app
 }
 
 func wallet(account identity.PrivateKey, s Submitter) *Wallet {
@@ -110,4 +123,17 @@ func sealed(t testing.TB, account identity.PrivateKey, sequence uint64, op Opera
 func registration(t testing.TB, account, service identity.PrivateKey, sequence uint64, n name.Name) []byte {
 	t.Helper()
 	return sealed(t, account, sequence, Register{n, service.Service(), Consent(service, network, account.Account(), sequence, n)})
+}
+
+// payment signs an operation about money that is valid until a time.
+func payment(t testing.TB, account identity.PrivateKey, until int64, op Operation) []byte {
+	t.Helper()
+	return must[[]byte](t)(Transaction{Network: network, ValidUntil: until, Operation: op}.Sign(account))
+}
+
+// transferNumber returns a transfer ID of a number.
+func transferNumber(n uint64) voucher.TransferID {
+	var id voucher.TransferID
+	binary.BigEndian.PutUint64(id[8:], n)
+	return id
 }

@@ -35,8 +35,10 @@ type Receipt struct {
 type Ledger struct {
 	// Constant after Open.
 	cfg   Config
+	dir   string
 	key   identity.PrivateKey
 	store *store
+	rules schedule
 	queue chan *submission
 	stop  chan struct{} // closed by Close: the engine answers all and ends
 	wg    sync.WaitGroup
@@ -80,11 +82,15 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkChain(s.db, h, cfg.CheckBlocks); err != nil {
+	genesis, err := s.genesis()
+	if err == nil {
+		err = checkChain(s.db, h, genesis.Rules, cfg.CheckBlocks)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	l := &Ledger{
-		cfg: cfg, key: key, store: s,
+		cfg: cfg, dir: dir, key: key, store: s, rules: genesis.Rules,
 		queue: make(chan *submission, cfg.MaxQueue),
 		stop:  make(chan struct{}), changed: make(chan struct{}),
 	}
@@ -133,7 +139,7 @@ func (l *Ledger) submit(ctx context.Context, signed []byte) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	place, again, err := l.placeOf(tx.id)
+	place, again, err := l.placeOf(&tx)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -179,11 +185,20 @@ func (l *Ledger) enqueue(s *submission) error {
 }
 
 // placeOf looks an accepted transaction up.
-func (l *Ledger) placeOf(id Hash) (placeRow, bool, error) {
-	var place placeRow
-	ok := false
-	err := l.read(func(s rows) (err error) {
-		ok, err = read(s, placeKey(id), &place)
+func (l *Ledger) placeOf(tx *Transaction) (place placeRow, ok bool, err error) {
+	err = l.read(func(s rows) (err error) {
+		op, identified := tx.Operation.(identified)
+		if !identified {
+			ok, err = read(s, placeKey(tx.id), &place)
+			return err
+		}
+		b, err := s.Get(transferKey(tx.Account, op.transferID()))
+		if b == nil || err != nil {
+			return err
+		}
+		row, err := decodeTransfer(b)
+		// Another transaction of this ID is the machine's to refuse.
+		place, ok = row.place, row.content == tx.content
 		return err
 	})
 	return place, ok, err

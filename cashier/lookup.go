@@ -52,6 +52,9 @@ type Status struct {
 	BlockTime  int64      `cbor:"5,keyasint"`
 	Time       int64      `cbor:"6,keyasint"`
 	Parameters Parameters `cbor:"7,keyasint"`
+	// Rules is the version of the rules the next block is made by.
+	Rules  uint64 `cbor:"8,keyasint,omitzero"`
+	Supply Supply `cbor:"9,keyasint,omitzero"`
 }
 
 // OwnedName is a name in a list of an account's names.
@@ -133,13 +136,15 @@ func (l *Ledger) Names(_ context.Context, owner identity.AccountID, after name.N
 
 // Status returns where the ledger stands.
 func (l *Ledger) Status(context.Context) (Status, error) {
-	h := l.head.Load()
-	s := Status{
-		Network: h.Network, Height: h.Height, Block: h.Block, AppHash: h.AppHash,
-		BlockTime: h.Time, Time: l.now().Unix(),
-	}
-	err := l.read(func(r rows) error {
-		_, err := read(r, parametersKey, &s.Parameters)
+	s := Status{Time: l.now().Unix()}
+	err := l.snapshot(func(r rows, h head) error {
+		s.Network, s.Height, s.Block, s.AppHash, s.BlockTime = h.Network, h.Height, h.Block, h.AppHash, h.Time
+		s.Rules = l.rules.at(h.Height + 1)
+		if _, err := read(r, parametersKey, &s.Parameters); err != nil {
+			return err
+		}
+		var err error
+		s.Supply, err = readSupply(r, h.Network, s.Parameters)
 		return err
 	})
 	return s, err

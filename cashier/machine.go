@@ -35,7 +35,7 @@ type Outcome struct {
 //
 // The transactions must be those of the block, from Block.Open.
 func Apply(s State, h Header, txs []Transaction) (Outcome, error) {
-	x, err := begin(s, h.Network, h.Height, h.Time)
+	x, err := begin(s, h)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -45,32 +45,43 @@ func Apply(s State, h Header, txs []Transaction) (Outcome, error) {
 			return Outcome{}, err
 		}
 	}
-	changes := x.state.sorted()
-	return Outcome{results, changes, nextAppHash(h.AppHash, h.Height, changes)}, nil
-}
-
-// Genesis returns the rows of an empty ledger and its app hash.
-func Genesis(network identity.NetworkID, p Parameters) ([]Change, Hash) {
-	changes := []Change{{parametersKey, mustEncode(p)}}
-	return changes, nextAppHash(Hash(network), 0, changes)
+	changes := x.finish()
+	return Outcome{results, changes, nextAppHash(h.AppHash, h.Height, changes)}, x.err
 }
 
 // execution is a block in the making.
 type execution struct {
 	state      *overlay
 	network    identity.NetworkID
+	rules      uint64
 	height     uint64
 	time       int64
 	parameters Parameters
 	accepted   uint32
 	touched    map[name.Name]struct{} // names changed in this block
-	err        error                  // first failure to read the state
+	tx         *Transaction           // being judged
+	err        error                  // first failure to read the state, or broken invariant
+
+	// Of the rules of money.
+	supply  identity.AccountID
+	totals  totals
+	queue   queueRow
+	written struct { // as the state has them
+		totals totals
+		queue  queueRow
+	}
+	expired int // rows that fell due in this block
 }
 
-func begin(s State, network identity.NetworkID, height uint64, time int64) (*execution, error) {
+// begin starts a block of the header's rules, height and time: what has fallen due
+// by then is done first.
+func begin(s State, h Header) (*execution, error) {
 	x := &execution{
-		state: newOverlay(s), network: network, height: height, time: time,
+		state: newOverlay(s), network: h.Network, rules: h.Version, height: h.Height, time: h.Time,
 		touched: map[name.Name]struct{}{},
+	}
+	if x.rules < rulesNames || x.rules > RulesVersion {
+		return nil, fmt.Errorf("%w: rules of version %d, this program knows %d", ErrFormat, x.rules, RulesVersion)
 	}
 	switch ok, err := read(s, parametersKey, &x.parameters); {
 	case err != nil:
@@ -78,13 +89,52 @@ func begin(s State, network identity.NetworkID, height uint64, time int64) (*exe
 	case !ok:
 		return nil, fmt.Errorf("%w: no parameters", ErrCorrupt)
 	}
-	return x, nil
+	if x.rules >= rulesMoney {
+		x.beginMoney()
+	}
+	return x, x.err
+}
+
+func (x *execution) beginMoney() {
+	x.supply = SupplyAccount(x.network)
+	var err error
+	if b := x.get(totalsKey); b != nil {
+		x.totals, err = decodeTotals(b)
+		x.fail(err)
+	}
+	if b := x.get(queueKey); b != nil {
+		x.queue, err = decodeQueue(b)
+		x.fail(err)
+	}
+	x.written.totals, x.written.queue = x.totals, x.queue
+	x.assertBalanced()
+	x.expire()
+}
+
+// finish writes what the execution kept to itself and returns all changes.
+func (x *execution) finish() []Change {
+	if x.totals != x.written.totals {
+		x.state.set(totalsKey, x.totals.encode())
+	}
+	// Buckets passed over in vain need not be remembered.
+	if x.queue != x.written.queue && (x.queue.entries != x.written.queue.entries || x.queue.entries > 0) {
+		x.state.set(queueKey, x.queue.encode())
+	}
+	return x.state.sorted()
 }
 
 // execute judges one transaction. After an error the execution must not be used.
 func (x *execution) execute(tx *Transaction) (Result, error) {
 	if tx.id == (Hash{}) || tx.Network != x.network {
 		return Result{}, fmt.Errorf("%w: transaction was not opened for this network", ErrCorrupt)
+	}
+	x.tx = tx
+	x.state.mark()
+	if kind := tx.Operation.Kind(); x.rules < kind.rules() {
+		return Result{Rejection: reject(UnknownOperation, "%s, under rules of version %d", kind, x.rules)}, nil
+	}
+	if op, ok := tx.Operation.(identified); ok {
+		return x.executeIdentified(tx, op)
 	}
 	var place placeRow
 	if load(x, placeKey(tx.id), &place) {
@@ -106,6 +156,7 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 		return Result{}, x.err
 	}
 	if r != nil {
+		x.state.rollback()
 		return Result{Rejection: r}, nil
 	}
 	// The operation may have changed the account's row.
@@ -116,6 +167,61 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 	x.write(placeKey(tx.id), place)
 	x.accepted++
 	return Result{Height: place.Height, Index: place.Index}, x.err
+}
+
+// executeIdentified judges a transaction that counts once by its ID.
+func (x *execution) executeIdentified(tx *Transaction, op identified) (Result, error) {
+	row := transferRow{content: tx.content, place: placeRow{x.height, x.accepted}}
+	self := reference{kind: transferRef, account: tx.Account, id: op.transferID()}
+	if b := x.get(self.key()); b != nil {
+		had, err := decodeTransfer(b)
+		x.fail(err)
+		if x.err == nil && had.content != row.content {
+			return Result{Rejection: &Rejection{Code: DuplicateID}}, nil
+		}
+		return Result{Height: had.place.Height, Index: had.place.Index, Again: true}, x.err
+	}
+	var r *Rejection
+	before := x.totals
+	queue := x.queue
+	switch {
+	case x.err != nil:
+	case x.time > tx.ValidUntil:
+		r = &Rejection{Code: Expired, Time: x.time}
+	case tx.ValidUntil-x.time > MaxValidity:
+		r = &Rejection{Code: BadDeadline, Time: x.time, Detail: "valid for more than 24 hours"}
+	default:
+		r = op.apply(x, tx)
+	}
+	if x.err != nil {
+		return Result{}, x.err
+	}
+	if r != nil {
+		x.state.rollback()
+		x.totals, x.queue = before, queue
+		return Result{Rejection: r}, nil
+	}
+	row.next = x.fallsDue(self, tx.ValidUntil)
+	x.state.set(self.key(), row.encode())
+	x.accepted++
+	return Result{Height: row.place.Height, Index: row.place.Index}, x.err
+}
+
+// get reads a row; a failure is kept in x.err.
+func (x *execution) get(key []byte) []byte {
+	if x.err != nil {
+		return nil
+	}
+	b, err := x.state.Get(key)
+	x.fail(err)
+	return b
+}
+
+// fail keeps the first failure.
+func (x *execution) fail(err error) {
+	if x.err == nil {
+		x.err = err
+	}
 }
 
 // load reads a row and reports whether it exists; a failure is kept in x.err.

@@ -174,9 +174,7 @@ func anyTransaction(t *rapid.T) Transaction {
 func TestMachineAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const most = 2
-		state := memory{}
-		changes, app := Genesis(network, Parameters{MaxNames: most})
-		_ = state.put(changes)
+		state, app := begun(t, Parameters{MaxNames: most})
 		m := newModel(most)
 		var past []Transaction
 		for height := uint64(1); height <= 12; height++ {
@@ -188,7 +186,7 @@ func TestMachineAgainstModel(t *testing.T) {
 				}
 				return anyTransaction(t)
 			}), 0, 12).Draw(t, "transactions")
-			h := Header{Network: network, Height: height, Time: m.time, AppHash: app}
+			h := Header{Version: RulesVersion, Network: network, Height: height, Time: m.time, AppHash: app}
 			out, err := Apply(state, h, txs)
 			if err != nil {
 				t.Fatal(err)
@@ -254,9 +252,7 @@ func compareWithModel(t *rapid.T, state memory, m *model) {
 
 // Two changes of one name never share a height.
 func TestNameChangesOnceInABlock(t *testing.T) {
-	state := memory{}
-	changes, app := Genesis(network, DefaultParameters())
-	_ = state.put(changes)
+	state, app := begun(t, DefaultParameters())
 	var txs []Transaction
 	for _, signed := range [][]byte{
 		registration(t, alice, files, 1, "files"),
@@ -266,7 +262,7 @@ func TestNameChangesOnceInABlock(t *testing.T) {
 	} {
 		txs = append(txs, must[Transaction](t)(OpenTransaction(network, signed)))
 	}
-	out, err := Apply(state, Header{Network: network, Height: 1, AppHash: app}, txs)
+	out, err := Apply(state, Header{Version: RulesVersion, Network: network, Height: 1, AppHash: app}, txs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,19 +280,17 @@ func TestNameChangesOnceInABlock(t *testing.T) {
 }
 
 func TestApplyRefusesWhatWasNotOpened(t *testing.T) {
-	state := memory{}
-	changes, _ := Genesis(network, DefaultParameters())
-	_ = state.put(changes)
+	state, _ := begun(t, DefaultParameters())
 	forged := Transaction{Network: network, Account: alice.Account(), Sequence: 1, Operation: Release{"files"}}
-	if _, err := Apply(state, Header{Network: network, Height: 1}, []Transaction{forged}); !errors.Is(err, ErrCorrupt) {
+	if _, err := Apply(state, Header{Version: RulesVersion, Network: network, Height: 1}, []Transaction{forged}); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a transaction nobody verified: %v", err)
 	}
-	if _, err := Apply(memory{}, Header{Network: network, Height: 1}, nil); !errors.Is(err, ErrCorrupt) {
+	if _, err := Apply(memory{}, Header{Version: RulesVersion, Network: network, Height: 1}, nil); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a state without parameters: %v", err)
 	}
 	state["nfiles"] = []byte("garbage")
 	tx := must[Transaction](t)(OpenTransaction(network, sealed(t, alice, 1, Release{"files"})))
-	if _, err := Apply(state, Header{Network: network, Height: 1}, []Transaction{tx}); !errors.Is(err, ErrCorrupt) {
+	if _, err := Apply(state, Header{Version: RulesVersion, Network: network, Height: 1}, []Transaction{tx}); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a broken row: %v", err)
 	}
 }

@@ -91,6 +91,9 @@ func (o Release) apply(x *execution, tx *Transaction) *Rejection {
 }
 
 func (o SetParameters) apply(x *execution, _ *Transaction) *Rejection {
+	if x.rules < o.Parameters.rules() {
+		return reject(UnknownOperation, "parameters of money, under rules of version %d", x.rules)
+	}
 	x.parameters = o.Parameters
 	x.write(parametersKey, o.Parameters)
 	return nil

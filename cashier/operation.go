@@ -19,6 +19,9 @@ const (
 	KindAccept        Kind = 4
 	KindRelease       Kind = 5
 	KindSetParameters Kind = 6
+	KindTransfer      Kind = 7
+	KindIssue         Kind = 8
+	KindRedeem        Kind = 9
 )
 
 // String returns the kind as a word.
@@ -36,13 +39,27 @@ func (k Kind) String() string {
 		return "release"
 	case KindSetParameters:
 		return "set-parameters"
+	case KindTransfer:
+		return "transfer"
+	case KindIssue:
+		return "issue"
+	case KindRedeem:
+		return "redeem"
 	}
 	return fmt.Sprintf("kind-%d", uint16(k))
 }
 
+// rules returns the first version of the rules that knows the kind.
+func (k Kind) rules() uint64 {
+	if k <= KindSetParameters {
+		return rulesNames
+	}
+	return rulesMoney
+}
+
 // Operation is what a transaction does: one of Register, Update, Offer, Accept,
-// Release and SetParameters. A new kind of operation is a new type with the next
-// Kind and a case in the machine.
+// Release, SetParameters, Transfer, Issue and Redeem. A new kind of operation is a
+// new type with the next Kind, and known from a new version of the rules on.
 type Operation interface {
 	// Kind returns the operation's kind.
 	Kind() Kind

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
@@ -72,6 +73,28 @@ const (
 	NotFound Code = 20
 	// Internal is a fault of the ledger's own.
 	Internal Code = 21
+	// InsufficientFunds has less than it would spend; Rejection.Available tells how
+	// much, Account whose it is.
+	InsufficientFunds Code = 22
+	// DuplicateID was used by another transaction of the account.
+	DuplicateID Code = 23
+	// ZeroAmount moves nothing.
+	ZeroAmount Code = 24
+	// Overflow is more than 64 bits can count.
+	Overflow Code = 25
+	// CapExceeded is more money than there may be; Rejection.Available tells how
+	// much more there may be.
+	CapExceeded Code = 26
+	// NoHold is a reserved amount that does not exist, or no longer.
+	NoHold Code = 27
+	// HoldSettled was posted, voided or expired before.
+	HoldSettled Code = 28
+	// ExceedsHold is more than was reserved; Rejection.Available tells how much was.
+	ExceedsHold Code = 29
+	// BadDeadline is a time missing, passed, or too far ahead.
+	BadDeadline Code = 30
+	// TrailingBytes has bytes behind its end. It is Malformed to errors.Is as well.
+	TrailingBytes Code = 31
 )
 
 var codeTexts = [...]string{
@@ -97,6 +120,17 @@ var codeTexts = [...]string{
 	Unavailable:      "ledger is unavailable",
 	NotFound:         "not found",
 	Internal:         "internal error",
+
+	InsufficientFunds: "not enough money",
+	DuplicateID:       "transfer ID already used for something else",
+	ZeroAmount:        "amount is zero",
+	Overflow:          "amount too large",
+	CapExceeded:       "more than the cap on money",
+	NoHold:            "no such reserved amount",
+	HoldSettled:       "reserved amount is settled",
+	ExceedsHold:       "more than was reserved",
+	BadDeadline:       "bad deadline",
+	TrailingBytes:     "bytes after the end",
 }
 
 // String returns the code in words.
@@ -126,6 +160,20 @@ var (
 	ErrRateLimited     error = &Rejection{Code: RateLimited}
 	ErrOverCapacity    error = &Rejection{Code: OverCapacity}
 	ErrUnavailable     error = &Rejection{Code: Unavailable}
+	ErrUnknown         error = &Rejection{Code: UnknownOperation}
+	ErrNotAllowed      error = &Rejection{Code: NotAllowed}
+	ErrNotFound        error = &Rejection{Code: NotFound}
+
+	ErrFunds       error = &Rejection{Code: InsufficientFunds}
+	ErrDuplicateID error = &Rejection{Code: DuplicateID}
+	ErrZeroAmount  error = &Rejection{Code: ZeroAmount}
+	ErrOverflow    error = &Rejection{Code: Overflow}
+	ErrCap         error = &Rejection{Code: CapExceeded}
+	ErrNoHold      error = &Rejection{Code: NoHold}
+	ErrHoldSettled error = &Rejection{Code: HoldSettled}
+	ErrExceedsHold error = &Rejection{Code: ExceedsHold}
+	ErrDeadline    error = &Rejection{Code: BadDeadline}
+	ErrTrailing    error = &Rejection{Code: TrailingBytes}
 )
 
 // Rejection is a refusal with what its receiver needs to know. It is the error
@@ -148,6 +196,9 @@ type Rejection struct {
 	RetryAfter uint32 `cbor:"7,keyasint,omitzero"`
 	// Detail says more, for people.
 	Detail string `cbor:"8,keyasint,omitzero"`
+	// Account and Available tell who has, or may have, how much.
+	Account   identity.AccountID `cbor:"9,keyasint,omitzero"`
+	Available voucher.Amount     `cbor:"10,keyasint,omitzero"`
 }
 
 // Error describes the rejection in one line.
@@ -163,6 +214,12 @@ func (r *Rejection) Error() string {
 		s += fmt.Sprintf(", which is account %s", r.Owner)
 	case r.Code == StaleSequence:
 		s += fmt.Sprintf(", the last is %d", r.Sequence)
+	case r.Code == InsufficientFunds:
+		s += fmt.Sprintf(": %s is available", r.Available)
+	case r.Code == CapExceeded:
+		s += fmt.Sprintf(": %s more may be issued", r.Available)
+	case r.Code == ExceedsHold:
+		s += fmt.Sprintf(", which is %s", r.Available)
 	}
 	if r.Detail != "" {
 		s += ": " + r.Detail
@@ -173,7 +230,15 @@ func (r *Rejection) Error() string {
 // Is reports whether target is a Rejection with the same code.
 func (r *Rejection) Is(target error) bool {
 	t, ok := target.(*Rejection)
-	return ok && t.Code == r.Code
+	return ok && (t.Code == r.Code || t.Code == Malformed && r.Code == TrailingBytes)
+}
+
+// orNil keeps a nil rejection from becoming an error that is not nil.
+func (r *Rejection) orNil() error {
+	if r == nil {
+		return nil
+	}
+	return r
 }
 
 // reject returns a rejection with a formatted detail.

@@ -65,6 +65,14 @@ var parametersKey = []byte{'p'}
 type overlay struct {
 	base    State
 	changes map[string][]byte // nil: deleted
+	journal []overwritten     // since the last mark
+}
+
+// overwritten is what a change replaced in the overlay.
+type overwritten struct {
+	key   string
+	value []byte
+	had   bool
 }
 
 func newOverlay(base State) *overlay {
@@ -78,7 +86,27 @@ func (o *overlay) Get(key []byte) ([]byte, error) {
 	return o.base.Get(key)
 }
 
-func (o *overlay) set(key, value []byte) { o.changes[string(key)] = value }
+func (o *overlay) set(key, value []byte) {
+	k := string(key)
+	old, had := o.changes[k]
+	o.journal = append(o.journal, overwritten{k, old, had})
+	o.changes[k] = value
+}
+
+// mark begins what rollback takes back.
+func (o *overlay) mark() { o.journal = o.journal[:0] }
+
+// rollback takes back all changes since mark.
+func (o *overlay) rollback() {
+	for _, w := range slices.Backward(o.journal) {
+		if w.had {
+			o.changes[w.key] = w.value
+		} else {
+			delete(o.changes, w.key)
+		}
+	}
+	o.mark()
+}
 
 // sorted returns the changes in order of their keys: the one order of the app hash.
 func (o *overlay) sorted() []Change {

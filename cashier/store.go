@@ -1,7 +1,6 @@
 package cashier
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,10 +12,6 @@ import (
 
 	"scn.alt/scn/routing/identity"
 )
-
-// formatVersion is the version of the store's layout. A change of the layout is
-// the next number and a migration that may be interrupted and begun again.
-const formatVersion = 1
 
 // pebbleFormat is Pebble's own version, fixed so that a newer Pebble does not
 // rewrite a store that an older program may have to read again.
@@ -40,6 +35,8 @@ type head struct {
 	Block   Hash               `cbor:"3,keyasint"`
 	AppHash Hash               `cbor:"4,keyasint"`
 	Time    int64              `cbor:"5,keyasint"`
+	// Genesis is the hash of m/genesis.
+	Genesis Hash `cbor:"6,keyasint,omitzero"`
 }
 
 // store is the ledger's Pebble database.
@@ -74,12 +71,13 @@ func openLedgerStore(dir string, cfg Config) (*store, head, error) {
 		}
 	} else if err != nil {
 		return fail(err)
+	} else if err := checkFormat(path, cfg); err != nil {
+		return fail(err)
 	}
 	s, err := openStore(path, fs, cfg.Logger)
 	if err != nil {
 		return fail(err)
 	}
-	// A store without its format key is damaged, not new: it was made complete.
 	h, err := s.load(cfg.Network)
 	if err != nil {
 		return fail(errors.Join(err, s.close()))
@@ -99,7 +97,7 @@ func createStore(dir, path string, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(s.create(cfg.Network, cfg.Parameters), s.close(), syncDir(fs, fresh)); err != nil {
+	if err := errors.Join(s.create(cfg.Network, cfg.genesis()), s.close(), syncDir(fs, fresh)); err != nil {
 		return err
 	}
 	if err := fs.Rename(fresh, path); err != nil {
@@ -120,32 +118,17 @@ func makeDir(fs vfs.FS, dir string) error {
 }
 
 func openStore(path string, fs vfs.FS, log *slog.Logger) (*store, error) {
-	db, err := pebble.Open(path, &pebble.Options{
-		FS:                 orderedFS{fs},
-		FormatMajorVersion: pebbleFormat,
-		// Names are few and small; an authority may be a gateway with little memory.
-		MemTableSize: 4 << 20,
-		CacheSize:    8 << 20,
-		MaxOpenFiles: 256,
-		Logger:       storeLogger{log},
-	})
+	db, err := pebble.Open(path, storeOptions(fs, log, false))
 	if err != nil {
 		return nil, err
 	}
 	return &store{db}, nil
 }
 
-// load reads the head.
+// load brings the store to the newest format and reads the head.
 func (s *store) load(network identity.NetworkID) (head, error) {
-	format, err := get(s.db, formatKey)
-	if err != nil {
+	if err := s.migrate(); err != nil {
 		return head{}, err
-	}
-	if len(format) != 8 {
-		return head{}, fmt.Errorf("%w: format key of %d bytes", ErrCorrupt, len(format))
-	}
-	if v := binary.BigEndian.Uint64(format); v > formatVersion {
-		return head{}, fmt.Errorf("%w: format %d, this program knows %d", ErrFormat, v, formatVersion)
 	}
 	var h head
 	switch ok, err := s.readHead(s.db, &h); {
@@ -160,14 +143,18 @@ func (s *store) load(network identity.NetworkID) (head, error) {
 }
 
 // create writes an empty ledger.
-func (s *store) create(network identity.NetworkID, p Parameters) error {
-	changes, app := Genesis(network, p)
-	h := head{Network: network, AppHash: app}
+func (s *store) create(network identity.NetworkID, g Genesis) error {
+	changes, app, err := g.start(network)
+	if err != nil {
+		return err
+	}
+	encoded := mustEncode(g)
+	h := head{Network: network, AppHash: app, Genesis: genesisHash(encoded)}
 	b := s.db.NewBatch()
 	defer b.Close()
-	err := errors.Join(
+	err = errors.Join(
 		b.Set(formatKey, appendUint64(nil, formatVersion), nil),
-		b.Set(genesisKey, mustEncode(p), nil),
+		b.Set(genesisKey, encoded, nil),
 		setRows(b, changes),
 		b.Set(headKey, mustEncode(h), nil),
 	)

@@ -3,6 +3,7 @@ package cashier
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"scn.alt/scn/naming/name"
@@ -22,6 +23,8 @@ const (
 	typeConsent     = "consent"
 	typeAbsence     = "absence"
 	typeStatus      = "status"
+	typeGenesis     = "genesis"
+	typeAccount     = "account"
 )
 
 // Hash is a SHA-256 hash.
@@ -41,16 +44,18 @@ type Transaction struct {
 	// Network is the ledger it is meant for.
 	Network identity.NetworkID
 	// Sequence is above that of every earlier transaction of the account; numbers
-	// may be left out. See record.NextSequence.
+	// may be left out. See record.NextSequence. A transaction about money has none:
+	// it has an ID.
 	Sequence uint64
 	// ValidUntil is the last second at which a block may take it, in Unix seconds.
-	// 0 means no end.
+	// 0 means no end, which a transaction about money must have.
 	ValidUntil int64
 	// Operation is what it does.
 	Operation Operation
 
-	id     Hash
-	signed []byte
+	id      Hash
+	content [16]byte // of an operation about money; see contentOf
+	signed  []byte
 }
 
 // payload is the signed form of a Transaction. The account is the envelope's
@@ -108,6 +113,37 @@ func OpenTransaction(network identity.NetworkID, b []byte) (Transaction, error) 
 	return tx, nil
 }
 
+// openTransactions is OpenTransaction of many, whose signatures it verifies in one
+// batch: the verdicts are the same. It fills txs, which is as long as signed, and
+// returns as many rejections, nil for what is good.
+func openTransactions(network identity.NetworkID, signed [][]byte, txs []Transaction) []error {
+	out := make([]error, len(signed))
+	var batch identity.Batch
+	var place []int // in out, of each signature in the batch
+	for i, b := range signed {
+		tx, e, err := decodeTransaction(network, b)
+		if err != nil {
+			out[i] = err
+			continue
+		}
+		txs[i] = tx
+		place = append(place, i)
+		batch.Add(e.Signer, domain, typeTransaction, e.Payload, e.Signature)
+	}
+	all, each := batch.Verify()
+	for k, i := range place {
+		if !all && !each[k] {
+			out[i] = &Rejection{Code: BadSignature}
+		} else if r := txs[i].Operation.check(&txs[i]); r != nil {
+			out[i] = r
+		}
+		if out[i] != nil {
+			txs[i] = Transaction{}
+		}
+	}
+	return out
+}
+
 // decodeTransaction decodes without verifying a signature, for blocks of our own.
 func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, identity.Envelope, error) {
 	var e identity.Envelope
@@ -115,14 +151,14 @@ func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, ident
 		return Transaction{}, e, reject(TooLarge, "transaction of %d bytes, at most %d", len(b), MaxTransaction)
 	}
 	if err := identity.Unmarshal(b, &e); err != nil {
-		return Transaction{}, e, reject(Malformed, "%v", err)
+		return Transaction{}, e, malformed("envelope", err)
 	}
 	if e.Type != typeTransaction {
 		return Transaction{}, e, reject(Malformed, "not a transaction")
 	}
 	var p payload
 	if err := identity.Unmarshal(e.Payload, &p); err != nil {
-		return Transaction{}, e, reject(Malformed, "transaction: %v", err)
+		return Transaction{}, e, malformed("transaction", err)
 	}
 	if p.Network != network {
 		return Transaction{}, e, &Rejection{Code: WrongNetwork}
@@ -138,7 +174,20 @@ func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, ident
 	if tx.Operation, err = openOperation(p.Kind, p.Operation); err != nil {
 		return Transaction{}, e, err
 	}
+	if p.Kind.rules() >= rulesMoney {
+		tx.content = contentOf(p.Kind, p.Operation)
+	}
 	return tx, e, nil
+}
+
+// contentOf tells operations about money apart that have the same ID. The deadline
+// is not in it: a payment signed again with a later one is the same payment.
+func contentOf(kind Kind, operation []byte) [16]byte {
+	h := sha256.New()
+	h.Write([]byte("scn/ledger/v1 content"))
+	h.Write([]byte{byte(kind >> 8), byte(kind)})
+	h.Write(operation)
+	return [16]byte(h.Sum(nil))
 }
 
 // ID identifies the transaction by what was signed and by whom. It is zero unless
@@ -173,14 +222,28 @@ func openOperation(kind Kind, b []byte) (Operation, error) {
 		return openAs[Release](b)
 	case KindSetParameters:
 		return openAs[SetParameters](b)
+	case KindTransfer:
+		return openAs[Transfer](b)
+	case KindIssue:
+		return openAs[Issue](b)
+	case KindRedeem:
+		return openAs[Redeem](b)
 	}
 	return nil, reject(UnknownOperation, "%s", kind)
+}
+
+// malformed refuses bytes that do not decode, and tells those with more behind.
+func malformed(what string, err error) *Rejection {
+	if errors.Is(err, identity.ErrTrailing) {
+		return reject(TrailingBytes, "%s", what)
+	}
+	return reject(Malformed, "%s: %v", what, err)
 }
 
 func openAs[T Operation](b []byte) (Operation, error) {
 	var op T
 	if err := identity.Unmarshal(b, &op); err != nil {
-		return nil, reject(Malformed, "%s: %v", op.Kind(), err)
+		return nil, malformed(op.Kind().String(), err)
 	}
 	return op, nil
 }

@@ -130,7 +130,7 @@ func TestOpenTransactionRefuses(t *testing.T) {
 		{"unknown kind", sign(payload{Network: network, Sequence: 1, Kind: 99}), UnknownOperation},
 		{"kind 0", sign(payload{Network: network, Sequence: 1}), UnknownOperation},
 		{"operation of another kind", sign(payload{Network: network, Kind: KindRelease, Operation: mustEncode(Offer{"files", bob.Account()})}), Malformed},
-		{"byte after the operation", sign(payload{Network: network, Kind: KindRelease, Operation: append(mustEncode(Release{"files"}), 0)}), Malformed},
+		{"byte after the operation", sign(payload{Network: network, Kind: KindRelease, Operation: append(mustEncode(Release{"files"}), 0)}), TrailingBytes},
 		{"negative time", sign(payload{Network: network, ValidUntil: -1, Kind: KindRelease, Operation: mustEncode(Release{"files"})}), Malformed},
 		{"name too short", operation(Release{"ab"}), Malformed},
 		{"name in capitals", operation(Release{"Files"}), Malformed},
@@ -177,6 +177,9 @@ func TestSignBounds(t *testing.T) {
 }
 
 func FuzzOpenTransaction(f *testing.F) {
+	for _, op := range payments() {
+		f.Add(mustEncode(payload{Network: network, ValidUntil: 1_800_000_000, Kind: op.Kind(), Operation: mustEncode(op)}))
+	}
 	for _, op := range operations(alice, 1) {
 		b := sealed(f, alice, 1, op)
 		f.Add(b)

@@ -13,8 +13,9 @@ import (
 )
 
 // checkChain follows the chain back from the head over the newest blocks, all of
-// them if blocks is negative. It checks hashes, heights and times, not signatures.
-func checkChain(r reader, h head, blocks int) error {
+// them if blocks is negative. It checks hashes, heights, times and versions of the
+// rules, not signatures.
+func checkChain(r reader, h head, rules schedule, blocks int) error {
 	want, height, t := h.Block, h.Height, h.Time
 	for ; height > 0 && blocks != 0; height, blocks = height-1, blocks-1 {
 		b, err := loadBlock(r, height)
@@ -26,6 +27,8 @@ func checkChain(r reader, h head, blocks int) error {
 			return fmt.Errorf("%w: block %d is not the one its successor names", ErrCorrupt, height)
 		case hd.Network != h.Network || hd.Height != height || hd.Time > t:
 			return fmt.Errorf("%w: block %d: wrong network, height or time", ErrCorrupt, height)
+		case hd.Version != rules.at(height):
+			return fmt.Errorf("%w: block %d made by rules of version %d", ErrCorrupt, height, hd.Version)
 		default:
 			want, t = hd.Previous, hd.Time
 		}
@@ -56,19 +59,23 @@ func loadBlock(r reader, height uint64) (Block, error) {
 type Replay struct {
 	state State
 	put   func([]Change) error
+	rules schedule
 	head  head
 }
 
 // NewReplay returns a replay from genesis that keeps the state in memory.
-func NewReplay(network identity.NetworkID, genesis Parameters) *Replay {
+func NewReplay(network identity.NetworkID, genesis Genesis) (*Replay, error) {
 	m := memory{}
-	r, _ := newReplay(network, genesis, m, m.put) // memory does not fail
-	return r
+	return newReplay(network, genesis, m, m.put)
 }
 
-func newReplay(network identity.NetworkID, genesis Parameters, s State, put func([]Change) error) (*Replay, error) {
-	changes, app := Genesis(network, genesis)
-	return &Replay{s, put, head{Network: network, AppHash: app}}, put(changes)
+func newReplay(network identity.NetworkID, genesis Genesis, s State, put func([]Change) error) (*Replay, error) {
+	changes, app, err := genesis.start(network)
+	if err != nil {
+		return nil, err
+	}
+	h := head{Network: network, AppHash: app, Genesis: genesisHash(mustEncode(genesis))}
+	return &Replay{s, put, genesis.Rules, h}, put(changes)
 }
 
 // Apply checks the next block, with every signature in it, and applies it. After
@@ -80,6 +87,8 @@ func (r *Replay) Apply(b Block) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("%w: block %d does not follow block %d", ErrCorrupt, h.Height, r.head.Height)
 	case h.Time < r.head.Time || h.AppHash != r.head.AppHash || h.Transactions != bodyHash(b.Transactions):
 		return Outcome{}, fmt.Errorf("%w: block %d: wrong time, app hash or transactions", ErrCorrupt, h.Height)
+	case h.Version != r.rules.at(h.Height):
+		return Outcome{}, fmt.Errorf("%w: block %d made by rules of version %d", ErrCorrupt, h.Height, h.Version)
 	}
 	txs, err := b.Open()
 	if err != nil {
@@ -97,7 +106,7 @@ func (r *Replay) Apply(b Block) (Outcome, error) {
 	if err := r.put(out.Changes); err != nil {
 		return Outcome{}, err
 	}
-	r.head = head{h.Network, h.Height, h.Hash(), out.AppHash, h.Time}
+	r.head = head{h.Network, h.Height, h.Hash(), out.AppHash, h.Time, r.head.Genesis}
 	return out, nil
 }
 
@@ -148,7 +157,7 @@ func (l *Ledger) Verify(ctx context.Context, progress func(height, of uint64)) e
 
 func verify(stopped func() error, r reader, scratch *pebble.DB, network identity.NetworkID, progress func(height, of uint64)) error {
 	var h head
-	var genesis Parameters
+	var genesis Genesis
 	for _, m := range []struct {
 		key []byte
 		row any
@@ -190,7 +199,10 @@ func verify(stopped func() error, r reader, scratch *pebble.DB, network identity
 	if replay.head != h {
 		return fmt.Errorf("%w: the head is not what the blocks lead to", ErrCorrupt)
 	}
-	return compareRows(r, scratch)
+	if err := compareRows(r, scratch); err != nil {
+		return err
+	}
+	return sumUp(rows{scratch}, network)
 }
 
 // compareRows checks that two databases hold the same state.
@@ -212,12 +224,77 @@ func compareRows(a, b reader) error {
 	}
 	var found error
 	switch {
-	case x.Valid():
-		found = fmt.Errorf("%w: row %q is not what the blocks lead to", ErrCorrupt, x.Key())
+	case x.Valid() && y.Valid() && bytes.Equal(x.Key(), y.Key()):
+		found = fmt.Errorf("%w: row %q is not what the blocks lead to: %s", ErrCorrupt, x.Key(), difference(x.Value(), y.Value()))
+	case x.Valid() && (!y.Valid() || bytes.Compare(x.Key(), y.Key()) < 0):
+		found = fmt.Errorf("%w: row %q should not be there", ErrCorrupt, x.Key())
 	case y.Valid():
 		found = fmt.Errorf("%w: row %q is missing", ErrCorrupt, y.Key())
 	}
 	return errors.Join(found, x.Error(), y.Error(), x.Close(), y.Close())
+}
+
+// difference says where two values first differ.
+func difference(got, want []byte) string {
+	for i := range min(len(got), len(want)) {
+		if d := got[i] ^ want[i]; d != 0 {
+			return fmt.Sprintf("byte %d is %#02x and should be %#02x (bits %08b)", i, got[i], want[i], d)
+		}
+	}
+	return fmt.Sprintf("%d bytes, should be %d", len(got), len(want))
+}
+
+// sumUp adds up every account and every hold, and compares the sums with the
+// totals kept from block to block.
+func sumUp(s rows, network identity.NetworkID) error {
+	var t, sum totals
+	raw, err := s.Get(totalsKey)
+	if err != nil || raw == nil {
+		return err // no money yet
+	}
+	if t, err = decodeTotals(raw); err != nil {
+		return err
+	}
+	var failure error
+	supply := SupplyAccount(network)
+	err = s.scan([]byte{'b'}, nil, func(key, value []byte) bool {
+		var c Counters
+		if c, failure = decodeCounters(value); failure != nil {
+			return false
+		}
+		sum.debitsPending = sum.debitsPending.change(0, c.DebitsPending)
+		sum.debitsPosted = sum.debitsPosted.change(0, c.DebitsPosted)
+		sum.creditsPending = sum.creditsPending.change(0, c.CreditsPending)
+		sum.creditsPosted = sum.creditsPosted.change(0, c.CreditsPosted)
+		if identity.AccountID(key[1:]) == supply {
+			sum.issued, sum.redeemed = c.DebitsPosted, c.CreditsPosted
+			return true
+		}
+		sum.accounts++
+		if _, ok := c.available(); !ok {
+			failure = fmt.Errorf("%w: account %s is below zero: %+v", ErrCorrupt, identity.AccountID(key[1:]), c)
+		}
+		return failure == nil
+	})
+	if err := errors.Join(failure, err); err != nil {
+		return err
+	}
+	var held wide
+	err = s.scan([]byte{holdRef}, nil, func(_, value []byte) bool {
+		var h holdRow
+		if h, failure = decodeHold(value); failure == nil && h.state == holdPending {
+			sum.holds++
+			held = held.change(0, h.amount)
+		}
+		return failure == nil
+	})
+	if err := errors.Join(failure, err); err != nil {
+		return err
+	}
+	if sum != t || held != t.debitsPending {
+		return fmt.Errorf("%w: the accounts add up to %+v, the totals are %+v, reserved %s", ErrCorrupt, sum, t, held)
+	}
+	return nil
 }
 
 // memory is a State in a map, for replays and tests.

@@ -17,12 +17,15 @@ import (
 //	GET  /v1/accounts/{id}/names?after=N          → namesReply
 //	GET  /v1/status                               → signed Status
 //	GET  /v1/blocks/{height}                      → blocksReply
+//	GET  /v1/genesis                              → signed Genesis
+//	GET  /v1/accounts/{id}                        → signed Account
 const (
 	pathTransactions = "/v1/transactions"
 	pathNames        = "/v1/names/"
 	pathAccounts     = "/v1/accounts/"
 	pathStatus       = "/v1/status"
 	pathBlocks       = "/v1/blocks/"
+	pathGenesis      = "/v1/genesis"
 
 	contentType = "application/cbor"
 )
@@ -32,7 +35,7 @@ const (
 	maxNamesPage  = 256
 	maxBlocksPage = 256
 	maxBlocksSize = 1 << 20
-	maxReply      = 64 << 10 // of everything but blocks
+	maxReply      = identity.MaxEnvelope // of everything but blocks
 )
 
 // nameReply answers a lookup: a signed record, or a signed absence, or, of a name
@@ -97,9 +100,10 @@ func httpStatus(c Code) int {
 		return http.StatusRequestEntityTooLarge
 	case BadSignature, NoConsent, NotOwner, NotOffered, NotAllowed, ExistsElsewhere:
 		return http.StatusForbidden
-	case NameTaken, StaleSequence, NameBusy, Expired, TooManyNames:
+	case NameTaken, StaleSequence, NameBusy, Expired, TooManyNames,
+		InsufficientFunds, DuplicateID, Overflow, CapExceeded, HoldSettled, ExceedsHold:
 		return http.StatusConflict
-	case NotRegistered, NotFound:
+	case NotRegistered, NotFound, NoHold:
 		return http.StatusNotFound
 	case RateLimited:
 		return http.StatusTooManyRequests
@@ -107,7 +111,7 @@ func httpStatus(c Code) int {
 		return http.StatusServiceUnavailable
 	case Internal:
 		return http.StatusInternalServerError
-	case Malformed, WrongNetwork, UnknownOperation:
+	case Malformed, WrongNetwork, UnknownOperation, ZeroAmount, BadDeadline, TrailingBytes:
 		return http.StatusBadRequest
 	}
 	return http.StatusBadRequest

@@ -1,0 +1,129 @@
+package cashier
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"testing"
+
+	"scn.alt/scn/cashier/voucher"
+	"scn.alt/scn/routing/identity"
+)
+
+// payments holds one operation of each kind about money, all good for alice.
+func payments() []Operation {
+	return []Operation{
+		Issue{transferNumber(1), bob.Account(), 5},
+		Redeem{transferNumber(1), 5},
+		Transfer{transferNumber(1), []Move{{Kind: MovePay, To: bob.Account(), Amount: 5}}},
+		Transfer{transferNumber(1), []Move{
+			{Kind: MoveHold, To: bob.Account(), Amount: 5, Expires: 1_900_000_000},
+			{Kind: MovePost, From: bob.Account(), ID: transferNumber(2), Index: 3, Amount: 1},
+			{Kind: MoveVoid, From: bob.Account(), ID: transferNumber(2)},
+		}},
+	}
+}
+
+// The signed bytes of a payment, byte by byte.
+func TestGoldenPayment(t *testing.T) {
+	op := Transfer{transferNumber(7), []Move{{Kind: MovePay, To: identity.AccountID{0xaa}, Amount: 1_500_000}}}
+	want := unhex(t, `
+		a2                                  # a map of 2
+		01 50                               # 1: ID, 16 bytes
+		   00000000000000000000000000000007
+		02 81                               # 2: one movement
+		   a3                               #   a map of 3
+		   01 01                            #   1: pay
+		   02 58 20                         #   2: to
+		      aa00000000000000000000000000000000000000000000000000000000000000
+		   03 1a 0016e360                   #   3: amount, 1500000
+	`)
+	if got := mustEncode(op); !bytes.Equal(got, want) {
+		t.Errorf("%x, want\n%x", got, want)
+	}
+}
+
+func TestEveryPaymentSurvives(t *testing.T) {
+	for _, op := range payments() {
+		b := payment(t, alice, 1_800_000_000, op)
+		got := must[Transaction](t)(OpenTransaction(network, b))
+		if !reflect.DeepEqual(got.Operation, op) || got.Account != alice.Account() || got.content == [16]byte{} {
+			t.Errorf("%s: %+v, want %+v", op.Kind(), got, op)
+		}
+		var txs [1]Transaction
+		for i := range b {
+			if _, err := OpenTransaction(network, b[:i]); !errors.Is(err, ErrMalformed) {
+				t.Errorf("%s cut at %d: %v", op.Kind(), i, err)
+			}
+			flipped := bytes.Clone(b)
+			flipped[i] ^= 1 << (i % 8)
+			if _, err := OpenTransaction(network, flipped); err == nil {
+				t.Errorf("%s: byte %d flipped, and nobody noticed", op.Kind(), i)
+			}
+			if openTransactions(network, [][]byte{flipped}, txs[:])[0] == nil || txs[0].id != (Hash{}) {
+				t.Errorf("%s: byte %d flipped, and the batch did not notice", op.Kind(), i)
+			}
+		}
+	}
+}
+
+// Rows decode to what they were encoded from, and nothing else decodes.
+func FuzzDecodeRows(f *testing.F) {
+	next := reference{holdRef, alice.Account(), transferNumber(9), 2}
+	for _, b := range [][]byte{
+		Counters{1, 2, 3, 4}.encode(),
+		totals{debitsPosted: wide{1, 2}, creditsPosted: wide{1, 2}, issued: 7, accounts: 3}.encode(),
+		queueRow{5, 6}.encode(),
+		transferRow{content: [16]byte{1}, place: placeRow{3, 4}, next: next}.encode(),
+		transferRow{}.encode(),
+		holdRow{state: holdPending, to: bob.Account(), amount: 5, expires: 9, next: next}.encode(),
+		next.append(nil),
+		{},
+	} {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		same := func(kind string, err error, again []byte) {
+			switch {
+			case err != nil && !errors.Is(err, ErrCorrupt):
+				t.Errorf("%s: %v", kind, err)
+			case err == nil && !bytes.Equal(again, b):
+				t.Errorf("%s: %x has a second encoding %x", kind, b, again)
+			}
+		}
+		c, err := decodeCounters(b)
+		same("counters", err, c.encode())
+		all, err := decodeTotals(b)
+		same("totals", err, all.encode())
+		q, err := decodeQueue(b)
+		same("queue", err, q.encode())
+		row, err := decodeTransfer(b)
+		same("transfer", err, row.encode())
+		h, err := decodeHold(b)
+		same("hold", err, h.encode())
+		if len(b) == referenceSize {
+			r, err := decodeReference(b)
+			same("reference", err, r.append(nil))
+		}
+	})
+}
+
+// A Genesis comes out of the network file's words and over the wire.
+func FuzzGenesis(f *testing.F) {
+	f.Add(mustEncode(NewGenesis(DefaultParameters())))
+	f.Add(mustEncode(NewGenesis(DefaultParameters(), GenesisBalance{alice.Account(), 5}, GenesisBalance{bob.Account(), voucher.Credit})))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var g Genesis
+		if identity.Unmarshal(b, &g) != nil {
+			return
+		}
+		_, app, err := g.start(network)
+		if (err == nil) != (g.Validate(network) == nil) {
+			t.Errorf("%+v: %v, but Validate says %v", g, err, g.Validate(network))
+		}
+		if err == nil && app == (Hash{}) {
+			t.Error("no app hash")
+		}
+	})
+}
