@@ -62,6 +62,7 @@ func Doctor(ctx context.Context, dir string) []Finding {
 	findings := []Finding{checkTUN(), checkCapabilities(), checkBuffers()}
 	settings, found := checkNode(dir)
 	findings = append(findings, found...)
+	findings = append(findings, checkReversePath(os.DirFS("/proc")))
 	socket, err := settings.socket(dir)
 	if err != nil {
 		return append(findings, Finding{"control socket", Bad, err.Error(), "set control.socket in the settings"})
@@ -72,11 +73,13 @@ func Doctor(ctx context.Context, dir string) []Finding {
 	if err != nil {
 		var e *control.Error
 		if errors.As(err, &e) && e.Code == control.NotRunning {
+			findings = append(findings, checkGateway(os.DirFS("/proc"), settings.Gateway, false)...)
 			return append(findings, checkPort53(), checkResolver(nil),
 				Finding{"daemon", Poor, "not running", "scn --dir " + dir + " up"})
 		}
 		return append(findings, Finding{"daemon", Bad, err.Error(), "look at its log"})
 	}
+	findings = append(findings, checkGateway(os.DirFS("/proc"), settings.Gateway, true)...)
 	return append(findings, checkRunning(ctx, status)...)
 }
 
