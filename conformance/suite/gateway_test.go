@@ -164,6 +164,26 @@ func TestDevicesBehindGateway(t *testing.T) {
 			t.Errorf("status says %+v", s.Gateway)
 		}
 	})
+	t.Run("another link", func(t *testing.T) {
+		// A host on the gateway's other side, as itself and with a device's address.
+		v4, err := y.client.Resolve(ctx, "ip4", "files.top")
+		must(t, err)
+		before, err := y.client.Status(ctx)
+		must(t, err)
+		neighbour, _ := y.Host("neighbour", home, y.next())
+		must(t, neighbour.Command(ctx, "ip", "route", "add", "198.18.0.0/15", "via", y.client.link.Addr4().String()).Run())
+		must(t, neighbour.Command(ctx, "ip", "addr", "add", "192.168.77.20/32", "dev", "eth0").Run())
+		for _, args := range [][]string{nil, {"--interface", "192.168.77.20"}} {
+			if out, err := get(ctx, neighbour, "http://"+v4.String()+"/", append(args, "--connect-timeout", "2")...); err == nil {
+				t.Errorf("%v: a neighbour gets %d bytes", args, len(out))
+			}
+		}
+		after, err := y.client.Status(ctx)
+		must(t, err)
+		if n := after.Gateway.Packets - before.Gateway.Packets; n != 0 {
+			t.Errorf("%d packets of a neighbour were taken for a device's", n)
+		}
+	})
 	t.Run("this host is bound by no rule", func(t *testing.T) {
 		if _, err := get(ctx, y.client.host, "http://files.top/"); err != nil {
 			t.Error(err)
