@@ -56,6 +56,8 @@ const owners = `
 	github.com/vishvananda/netns         conformance/... sal/underlay  the product lives in one namespace, and watches no other
 	github.com/prometheus                daemon/...           layers offer snapshots, the daemon exports them
 	github.com/gorilla/websocket         sal/tunnel           UDP is carried over TCP in one place
+	github.com/huin/goupnp               sal/portmap          routers are asked in one place
+	github.com/jackpal/go-nat-pmp        sal/portmap          routers are asked in one place
 	github.com/spf13                     daemon/cmd/scn       only the command has a command line
 	github.com/oasisprotocol/curve25519-voi  routing/identity proofofservice/evidence  one signature rule
 `

@@ -193,7 +193,8 @@ func (d *daemon) nodeConfig() node.Config {
 			})
 		},
 		Relay: s.Relay.config(), TunnelListen: s.Relay.tunnelListen(),
-		LinkPolicy: d.links.policy, Duplicate: d.links.rules.duplicate,
+		PortMapping: s.NAT.PortMapping && !s.AllowLoopback,
+		LinkPolicy:  d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",
 		Verdict: decides, WakeTimeout: wake, RealZone: d.realZone, Logger: d.log,
@@ -223,6 +224,7 @@ func (d *daemon) openMetrics(ctx context.Context, group *errgroup.Group) error {
 		"routing": func() any { return d.node.Router().Metrics() },
 		"naming":  func() any { return d.node.Names().Metrics() },
 		"verdict": func() any { return d.node.Verdicts().Metrics() },
+		"portmap": func() any { return d.node.PortMetrics() },
 		"tunnel":  func() any { return d.node.TunnelMetrics() },
 		"records": func() any { return d.node.Records().Metrics() },
 	}

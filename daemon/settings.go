@@ -47,6 +47,7 @@ type Settings struct {
 	MemoryBudget int64 `toml:"memory_budget_mib" help:"bound on the buffers of all sessions, in MiB"`
 
 	Relay RelaySettings `toml:"relay"`
+	NAT   NATSettings   `toml:"nat"`
 	TUN   TUNSettings   `toml:"tun"`
 	DNS   DNSSettings   `toml:"dns"`
 	// Links are the policies of this host's links, by patterns of their names.
@@ -94,6 +95,13 @@ func (s RelaySettings) config() *sal.RelayConfig {
 	return &sal.RelayConfig{Limits: relay.Limits{
 		Registrations: int(s.Registrations), PerNode: s.PerNodeMbit * bytesPerMbit, Total: s.TotalMbit * bytesPerMbit,
 	}}
+}
+
+// NATSettings configure what is done about a router that translates addresses.
+type NATSettings struct {
+	// PortMapping asks the router to let packets in (PCP, NAT-PMP, UPnP), except
+	// where allow_loopback says that all is on one host. Default true.
+	PortMapping bool `toml:"port_mapping" help:"ask the router to let packets in (PCP, NAT-PMP, UPnP)"`
 }
 
 // TUNSettings configure the edge for unmodified applications.
@@ -185,6 +193,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Listen:       "[::]:47700",
 		MemoryBudget: 1024,
+		NAT:          NATSettings{PortMapping: true},
 		Relay:        RelaySettings{Registrations: 10_000, PerNodeMbit: 400, TotalMbit: 4000, TCP: ":443"},
 		TUN:          TUNSettings{Enabled: true, Name: "scn0", IPv4Pool: "198.18.0.0/15"},
 		Gateway:      GatewaySettings{DeviceFlows: 512},

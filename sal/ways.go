@@ -42,7 +42,17 @@ func (n *Node) SetTunnels(ends []netip.AddrPort) {
 	n.relays.moved() // what could not be reached may be now
 }
 
-func (c underlayCarrier) setTunnels(ends []netip.AddrPort) { c.socket.SetTunnels(ends) }
+// SetMapped gives the whole list of outside addresses at which a router says that it
+// lets packets in to this node. They are told and published: whoever hears of one
+// probes it before use.
+func (n *Node) SetMapped(addresses []netip.AddrPort) {
+	if c, ok := n.carrier.(interface{ setMapped([]netip.AddrPort) }); ok {
+		c.setMapped(addresses)
+	}
+}
+
+func (c underlayCarrier) setMapped(addresses []netip.AddrPort) { c.socket.SetMapped(addresses) }
+func (c underlayCarrier) setTunnels(ends []netip.AddrPort)     { c.socket.SetTunnels(ends) }
 
 // Relocate asks the resolver where a node is now, and tells the connections with it,
 // and one being made. It returns at once.

@@ -47,6 +47,9 @@ type Config struct {
 	// without UDP, such as ":443". A port that cannot be had is only warned of.
 	// Default: none.
 	TunnelListen string
+	// PortMapping asks the router to let packets in to the node's UDP ports (PCP,
+	// NAT-PMP, UPnP).
+	PortMapping bool
 	// MemoryBudget bounds the buffers of all sessions in bytes. Default 1 GiB.
 	MemoryBudget int64
 	// Petnames are this host's own names; they override registered ones.

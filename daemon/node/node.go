@@ -26,6 +26,7 @@ import (
 	"scn.alt/scn/routing/network"
 	"scn.alt/scn/routing/record"
 	"scn.alt/scn/sal"
+	"scn.alt/scn/sal/portmap"
 	"scn.alt/scn/sal/tunnel"
 )
 
@@ -54,6 +55,8 @@ type Node struct {
 
 	accounts accountTable // which accounts the peers have proved
 
+	ports        *portmap.Mapper // nil unless a router is asked
+	lastOwn      atomic.Pointer[[]netip.AddrPort]
 	tunnels      *tunnels
 	tunnelServer *tunnel.Server // nil unless this node takes tunnels
 	tunnelFault  string         // why it does not, though it should
@@ -153,6 +156,9 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
+	if err := n.openPorts(); err != nil {
+		return err
+	}
 	n.tunnels = &tunnels{n: n, state: blockage{blind: time.Now()}}
 	n.sal, err = sal.Open(sal.Config{
 		Key: n.key, Network: n.Network().ID, Listen: n.cfg.Listen, Advertise: n.cfg.Advertise,
@@ -195,6 +201,9 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error { return n.serveRecords(ctx) })
 	group.Go(func() error { return n.watchGroups(ctx) })
 	group.Go(func() error { return n.tunnels.run(ctx) })
+	if n.ports != nil {
+		group.Go(func() error { return n.ports.Run(ctx) })
+	}
 	if n.tunnelServer != nil {
 		group.Go(func() error { return n.serveTunnels(ctx) })
 	}
@@ -359,6 +368,7 @@ func explainBind(err error, listen netip.AddrPort) error {
 func (n *Node) locatorsChanged(locators []netip.AddrPort) {
 	n.router.Observe(locators)
 	n.tunnels.moved(locators)
+	n.portsMoved(locators)
 }
 
 // neighbours are the peers with whom there are sessions, where they are now.

@@ -62,6 +62,7 @@ type Socket struct {
 	ways    relayWays
 	homes   atomic.Pointer[[]identity.NodeID]
 	tunnels atomic.Pointer[[]netip.AddrPort]
+	mapped  atomic.Pointer[[]netip.AddrPort]
 	outside atomic.Pointer[outsideAddresses] // never nil
 	wrapped sync.Pool                        // of *wrapBuffer
 
@@ -203,7 +204,7 @@ func (s *Socket) Port() uint16 { return s.port }
 func (s *Socket) ConnectionIDGenerator() quic.ConnectionIDGenerator { return s.ids }
 
 // Locators returns the addresses at which this host may be found: those of the
-// configuration, those at which two independent peers see it, then the usable ones
+// configuration, those a router maps, those at which two independent peers see it, then the usable ones
 // of its interfaces with the socket's port, the cheapest first. Those of metered
 // interfaces are told only when they are needed.
 func (s *Socket) Locators() []netip.AddrPort {
@@ -217,7 +218,7 @@ func (s *Socket) advertised() []netip.AddrPort {
 }
 
 func (s *Socket) locators(outside []netip.AddrPort) []netip.AddrPort {
-	out := slices.Concat(s.cfg.Advertise, outside)
+	out := slices.Concat(s.cfg.Advertise, s.mappedAddresses(), outside)
 	for _, l := range s.tellable() {
 		out = append(out, netip.AddrPortFrom(l.Local, s.port))
 	}
