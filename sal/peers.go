@@ -260,6 +260,7 @@ func (n *Node) dialLink(ctx context.Context, op *dialOp, c record.Candidate) (*l
 	}
 	timer := time.AfterFunc(lookAgain, func() { n.resolvePeer(c.Node) })
 	defer timer.Stop()
+	defer n.unrefute(c.Node)
 	for {
 		l, answered, err := n.handshake(ctx, op, c.Node, locators)
 		if err == nil {
@@ -267,11 +268,12 @@ func (n *Node) dialLink(ctx context.Context, op *dialOp, c record.Candidate) (*l
 		}
 		// Somebody else may have an address the node once had, or has in another
 		// private network, and be the first to answer.
-		rest := slices.DeleteFunc(slices.Clone(locators), func(a netip.AddrPort) bool { return a == answered })
-		if len(rest) == 0 || len(rest) == len(locators) || ctx.Err() != nil {
+		if !n.refute(c.Node, answered) || ctx.Err() != nil {
 			return nil, err
 		}
-		locators = rest
+		if locators = n.awaitRemotes(ctx, c.Node); len(locators) == 0 {
+			return nil, err
+		}
 	}
 }
 

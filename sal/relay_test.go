@@ -103,6 +103,35 @@ func TestDialThroughRelay(t *testing.T) {
 	}
 }
 
+// TestAddressOfAnotherBesideRelay: homes look alike, so a peer's private address may
+// be that of another node here, or this node's own. Its answer, which comes first,
+// must not end the dial.
+func TestAddressOfAnotherBesideRelay(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	relayNode := testNode(t, 3, r, isRelay)
+	client := testNode(t, 1, r, v4Only, knows(relayNode), publishes(r, 1))
+	server := testNode(t, 2, r, v6Only, knows(relayNode), publishes(r, 2))
+	other := testNode(t, 4, r, v4Only)
+	awaitHomes(t, client, relayNode)
+	awaitHomes(t, server, relayNode)
+	r.SetNode(server.ID(), other.Locators()[0], client.Locators()[0])
+	c, err := client.DialNode(timeoutContext(t, 20*time.Second), server.ID(), 1)
+	if !errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnknownService) && err != nil {
+		t.Fatalf("the dial ended at another: %v", err)
+	}
+	if err == nil {
+		c.Close()
+	}
+	found := false
+	for _, p := range client.Peers() {
+		found = found || p.Node == server.ID() && p.Relay == relayNode.ID()
+	}
+	if !found {
+		t.Errorf("peers %+v", client.Peers())
+	}
+}
+
 // TestDialOnDemand: a peer without any address of its own, whose relay this node does
 // not know, is dialled by registering there first.
 func TestDialOnDemand(t *testing.T) {

@@ -27,6 +27,10 @@ type whereabouts struct {
 	relays []identity.NodeID // by the same
 	told   []identity.NodeID // by the peer itself
 	pushed []netip.AddrPort  // what the carrier was given last
+	// refuted are addresses where somebody else answered the dial that is going on:
+	// others' private networks look like this one, and this node itself may have the
+	// peer's address.
+	refuted []netip.AddrPort
 }
 
 // knownRelays returns a peer's relays, those first that the peer told itself.
@@ -64,10 +68,10 @@ func (n *Node) notePeer(c record.Candidate) {
 // them, and the peer's relays.
 func (n *Node) remotes(id identity.NodeID) ([]netip.AddrPort, []identity.NodeID) {
 	n.mu.Lock()
-	var direct []netip.AddrPort
+	var direct, refuted []netip.AddrPort
 	var list []identity.NodeID
 	if p := n.peers[id]; p != nil {
-		direct, list = p.where.direct, p.where.knownRelays()
+		direct, refuted, list = p.where.direct, slices.Clone(p.where.refuted), p.where.knownRelays()
 	}
 	n.mu.Unlock()
 	ways := n.relays.ways(id, list, len(list) == 0)
@@ -75,7 +79,29 @@ func (n *Node) remotes(id identity.NodeID) ([]netip.AddrPort, []identity.NodeID)
 	for _, way := range ways {
 		all = append(all, path.RelayRemote(way, id))
 	}
-	return all, list
+	return slices.DeleteFunc(all, func(a netip.AddrPort) bool { return slices.Contains(refuted, a) }), list
+}
+
+// refute notes that somebody else answered at an address of a peer, and reports
+// whether that is news.
+func (n *Node) refute(id identity.NodeID, a netip.AddrPort) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	where := &n.peerLocked(id).where
+	if !a.IsValid() || slices.Contains(where.refuted, a) {
+		return false
+	}
+	where.refuted = append(where.refuted, a)
+	return true
+}
+
+// unrefute lets every address of a peer be tried again.
+func (n *Node) unrefute(id identity.NodeID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p := n.peers[id]; p != nil {
+		p.where.refuted = nil
+	}
 }
 
 // pushRemotes tells the carrier where a peer may be reached, if that has changed.
@@ -114,10 +140,16 @@ func (n *Node) firstRemotes(ctx context.Context, c record.Candidate) []netip.Add
 		c = n.firstCandidate(ctx, c.Node)
 	}
 	n.notePeer(c)
+	return n.awaitRemotes(ctx, c.Node)
+}
+
+// awaitRemotes returns where a node may be reached. Where there is no address left it
+// waits for a relay.
+func (n *Node) awaitRemotes(ctx context.Context, id identity.NodeID) []netip.AddrPort {
 	var ready []<-chan struct{}
-	all, list := n.remotes(c.Node)
-	if !slices.ContainsFunc(all, path.IsRelayed) && !n.relays.wanted(c.Node) {
-		ready = n.relays.demand(c.Node, list[:min(len(list), maxRelayed)])
+	all, list := n.remotes(id)
+	if !slices.ContainsFunc(all, path.IsRelayed) && !n.relays.wanted(id) {
+		ready = n.relays.demand(id, list[:min(len(list), maxRelayed)])
 	}
 	for _, r := range ready {
 		if len(all) > 0 {
@@ -128,7 +160,7 @@ func (n *Node) firstRemotes(ctx context.Context, c record.Candidate) []netip.Add
 		case <-ctx.Done():
 			return nil
 		}
-		all, _ = n.remotes(c.Node)
+		all, _ = n.remotes(id)
 	}
 	return all
 }
