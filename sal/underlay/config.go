@@ -69,6 +69,11 @@ type Config struct {
 	// (Association.GrantRelay). Default: nil, nothing is forwarded.
 	Relay *relay.Limits
 
+	// RelayKey marks the tokens of this node as a relay, so that the kernel can drop
+	// what bears none. It is secret. If it is the same after a restart, those who were
+	// registered before are heard and can be told that they are not. Default: random.
+	RelayKey [16]byte
+
 	// RelayUnknown is called when a peer asked for forwarding to a node that is not
 	// registered here: once a minute for each such pair, and of at most 8 nodes a
 	// minute for each peer. Default: nobody is told.

@@ -32,9 +32,11 @@ func newForwarder(s *Socket, limits relay.Limits) (*forwarder, error) {
 	if err != nil {
 		return nil, err
 	}
-	var key [16]byte
-	if _, err := rand.Read(key[:]); err != nil {
-		return nil, err
+	key := s.cfg.RelayKey
+	if key == [16]byte{} {
+		if _, err := rand.Read(key[:]); err != nil {
+			return nil, err
+		}
 	}
 	return &forwarder{s: s, table: table, sieve: relay.NewSieve(key)}, nil
 }

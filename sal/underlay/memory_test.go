@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -95,6 +96,41 @@ func TestRelayMemory(t *testing.T) {
 	}
 	if each > 52<<10 {
 		t.Errorf("a registered node costs %d bytes", each)
+	}
+}
+
+// TestIdleAssociationIsSmall binds many associations without a QUIC connection, as those
+// of nodes that are registered at a relay and have nothing to say to it.
+func TestIdleAssociationIsSmall(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector has its own memory")
+	}
+	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	s := open(t, Config{Relay: &relay.Limits{}})
+	const n = 2000
+	before := memory()
+	for i := range n {
+		a, err := s.Dial(identity.NodeID{1, byte(i >> 8), byte(i)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.route.Store(s.newRoute(path.Route{Remote: sink.LocalAddr().(*net.UDPAddr).AddrPort()}, unknownMTU))
+		a.SetSessions(1)
+		if err := a.Bind(bytes.Repeat([]byte{byte(i), byte(i >> 8)}, SecretSize/2), false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.GrantRelay(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	each := (memory().live - before.live) / n
+	t.Logf("%d bytes each", each)
+	if each > 9<<10 {
+		t.Errorf("an idle association costs %d bytes", each)
 	}
 }
 

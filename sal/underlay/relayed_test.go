@@ -3,6 +3,7 @@ package underlay
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -211,5 +212,69 @@ func TestUnknownDestination(t *testing.T) {
 	eventually(t, "all dropped", func() bool { return r.Metrics().Relay.DroppedUnknown >= 20 })
 	if len(told) != 0 {
 		t.Errorf("told %d times more", len(told))
+	}
+}
+
+// TestSprayOrder has the best address and the best relay tried at once, whatever stands
+// between them and whenever they become known.
+func TestSprayOrder(t *testing.T) {
+	s := open(t, Config{})
+	node := identity.NodeID{7}
+	relays := []netip.AddrPort{path.RelayRemote(identity.NodeID{1}, node), path.RelayRemote(identity.NodeID{2}, node)}
+	direct := []netip.AddrPort{loopback(1), loopback(2), loopback(3)}
+	order := func(p *spray) (first, all []netip.AddrPort) {
+		whole, _, _ := p.targets()
+		for _, r := range whole {
+			first = append(first, r.path.Remote)
+		}
+		for _, r := range p.routes {
+			all = append(all, r.path.Remote)
+		}
+		return first, all
+	}
+	for _, tc := range []struct {
+		name       string
+		steps      [][]netip.AddrPort
+		first, all []netip.AddrPort
+	}{
+		{"direct only", [][]netip.AddrPort{direct}, direct[:1], direct},
+		{"relays only", [][]netip.AddrPort{relays}, relays[:1], relays},
+		{
+			"relays last",
+			[][]netip.AddrPort{{direct[0], direct[1], relays[0], relays[1]}},
+			[]netip.AddrPort{direct[0], relays[0]},
+			[]netip.AddrPort{direct[0], relays[0], direct[1], relays[1]},
+		},
+		{
+			"relays first",
+			[][]netip.AddrPort{{relays[0], relays[1], direct[0]}},
+			[]netip.AddrPort{direct[0], relays[0]},
+			[]netip.AddrPort{direct[0], relays[0], relays[1]},
+		},
+		{
+			"a relay, then the rest",
+			[][]netip.AddrPort{{relays[0]}, {direct[0], direct[1]}},
+			[]netip.AddrPort{direct[0], relays[0]},
+			[]netip.AddrPort{direct[0], relays[0], direct[1]},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var p spray
+			for _, list := range tc.steps {
+				p.replace(s, list)
+			}
+			if first, all := order(&p); !slices.Equal(first, tc.first) || !slices.Equal(all, tc.all) {
+				t.Errorf("first %v of %v", first, all)
+			}
+		})
+	}
+	// A relay that becomes known later is next.
+	var p spray
+	p.replace(s, direct)
+	p.targets()
+	p.replace(s, []netip.AddrPort{direct[0], relays[0]})
+	to, _ := p.advance(s)
+	if len(to) != 1 || to[0].path.Remote != relays[0] {
+		t.Errorf("next is %v", to)
 	}
 }

@@ -60,3 +60,18 @@ func TestSieveProgram(t *testing.T) {
 		}
 	}
 }
+
+// TestRelayKey: a relay that restarts with the same key still hears those who were
+// registered before.
+func TestRelayKey(t *testing.T) {
+	key := [16]byte{1, 2, 3}
+	before, after := open(t, Config{Relay: &relay.Limits{}, RelayKey: key}), open(t, Config{Relay: &relay.Limits{}, RelayKey: key})
+	random, another := open(t, Config{Relay: &relay.Limits{}}), open(t, Config{Relay: &relay.Limits{}})
+	token := before.forwarder.sieve.Mark(relay.Token{9, 9, 9})
+	if !after.forwarder.sieve.Passes(token) {
+		t.Error("a token of the life before does not pass")
+	}
+	if random.forwarder.sieve == another.forwarder.sieve || random.forwarder.sieve == before.forwarder.sieve {
+		t.Error("keys are not random")
+	}
+}

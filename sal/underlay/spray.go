@@ -54,12 +54,10 @@ func (p *spray) replace(s *Socket, locators []netip.AddrPort) {
 		}
 		p.tried = append(p.tried, l)
 		at := len(p.routes)
-		if path.IsRelayed(l) && !slices.ContainsFunc(p.routes, isRelayed) {
-			at = p.active // the first relay comes next, or second
-			if at == 0 {
-				at = min(1, len(p.routes))
-			}
-		} else if len(p.routes) == 1 && p.active == 0 && isRelayed(p.routes[0]) {
+		switch relayed := slices.ContainsFunc(p.routes, isRelayed); {
+		case path.IsRelayed(l) && !relayed: // the first relay comes next, or second
+			at = max(p.active, min(1, len(p.routes)))
+		case !path.IsRelayed(l) && relayed && p.active == 0 && isRelayed(p.routes[0]):
 			at = 0
 		}
 		p.routes = slices.Insert(p.routes, at, s.newRoute(path.Route{Link: link, Remote: l}, unknownMTU))
