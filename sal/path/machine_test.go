@@ -468,6 +468,9 @@ func FuzzReceived(f *testing.F) {
 		var m message
 		tc.make(&m)
 		f.Add(m.append(nil), []byte{192, 0, 2, 1}, uint16(7000))
+		remote := RelayRemote(testNode(1), testNode(2)).Addr().As16()
+		f.Add(m.append(nil), remote[:], uint16(relayedPort))
+		f.Add(m.append(nil), []byte{127, 0, 0, 1}, uint16(7000))
 	}
 	f.Fuzz(func(t *testing.T, plain, ip []byte, port uint16) {
 		addr, ok := netip.AddrFromSlice(ip)

@@ -36,6 +36,23 @@ func TestRelayRemote(t *testing.T) {
 	}
 }
 
+func TestRouteString(t *testing.T) {
+	relay := testNode(0x10)
+	link := Link{Local: netip.MustParseAddr("10.0.0.1"), Interface: 2}
+	for _, tc := range []struct {
+		route Route
+		want  string
+	}{
+		{Route{Link: link, Remote: testV4}, "10.0.0.1%2>192.0.2.1:7000"},
+		{Route{Remote: testV4}, ">192.0.2.1:7000"},
+		{Route{Remote: RelayRemote(relay, testNode(2))}, "relay " + relay.String()[:8]},
+	} {
+		if got := tc.route.String(); got != tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
+		}
+	}
+}
+
 // lone is a machine on a relayed route, without a simulator.
 func lone(t *testing.T, change func(*Config)) (*Machine, time.Time) {
 	t.Helper()

@@ -1,8 +1,10 @@
 package path
 
 import (
+	"encoding/base32"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // Link is one local address and the interface that has it. The zero Link lets
@@ -20,8 +22,16 @@ type Route struct {
 	Remote netip.AddrPort
 }
 
-// String returns "local%interface>remote", for logs.
+// String returns "local%interface>remote", ">remote" where the link is nobody's
+// choice, or "relay " and how the relay's node ID begins, for logs.
 func (r Route) String() string {
+	switch {
+	case IsRelayed(r.Remote):
+		relay, _ := RelayPrefix(r.Remote)
+		return "relay " + strings.ToLower(base32.StdEncoding.EncodeToString(relay[:]))
+	case r.Link == (Link{}):
+		return ">" + r.Remote.String()
+	}
 	return fmt.Sprintf("%s%%%d>%s", r.Local, r.Interface, r.Remote)
 }
 
