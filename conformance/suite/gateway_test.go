@@ -32,6 +32,7 @@ type yard struct {
 // and the first device alone the echo.
 const yardRules = `[gateway]
 interfaces = ["eth1"]
+device_flows = 16
 allow = ["192.168.77.20/31 files:80", "fd77::/64 files", "192.168.77.20 echo:7", "fd77::14 echo"]
 `
 
@@ -164,6 +165,7 @@ func TestDevicesBehindGateway(t *testing.T) {
 			t.Errorf("status says %+v", s.Gateway)
 		}
 	})
+	t.Run("one device is bounded by itself", func(t *testing.T) { y.tooMany(ctx, t) })
 	t.Run("another link", func(t *testing.T) {
 		// A host on the gateway's other side, as itself and with a device's address.
 		v4, err := y.client.Resolve(ctx, "ip4", "files.top")
@@ -210,6 +212,41 @@ func TestDevicesBehindGateway(t *testing.T) {
 			t.Errorf("forwarding is %s after the end", f)
 		}
 	})
+}
+
+// tooMany has the first device want more connections than it may have; the second gets
+// its own.
+func (y *yard) tooMany(ctx context.Context, t *testing.T) {
+	ip, err := y.client.Resolve(ctx, "ip4", "files.top")
+	must(t, err)
+	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	conns := make([]net.Conn, 24)
+	for i := range conns {
+		wg.Go(func() {
+			conns[i], _ = y.first.Dial(short, "tcp", netip.AddrPortFrom(ip, 80).String())
+		})
+	}
+	wg.Wait()
+	open := 0
+	for _, c := range conns {
+		if c != nil {
+			open++
+			defer c.Close()
+		}
+	}
+	if open != 16 {
+		t.Errorf("one device has %d connections, of 16 it may have", open)
+	}
+	if _, err := get(ctx, y.second, "http://files.top/", "--ipv4"); err != nil {
+		t.Errorf("the other device: %v", err)
+	}
+	s, err := y.client.Status(ctx)
+	must(t, err)
+	if s.Gateway.Limited == 0 {
+		t.Errorf("status says %+v", s.Gateway)
+	}
 }
 
 // newRules takes the second device's permission away while both download: its download

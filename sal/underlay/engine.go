@@ -326,14 +326,18 @@ func (e *engine) runDue() {
 }
 
 // offerMetered has the addresses of metered links told while a peer is reached over one
-// of them, or not at all; and no longer when all are reached over cheaper ones.
+// of them, or none at all; and no longer when those that are reached take cheaper ones.
 func (e *engine) offerMetered() {
 	l := e.s.links.Load()
 	needed := false
-	if len(l.metered) > 0 {
-		for _, a := range e.machines() {
-			if r := a.route.Load(); a.lost.Load() || r != nil && l.metered[r.path.Interface] {
-				needed = true
+	if machines := e.machines(); len(l.metered) > 0 && len(machines) > 0 {
+		needed = true // unless one is reached otherwise: that one peer is lost says little
+		for _, a := range machines {
+			r := a.route.Load()
+			if a.lost.Load() || r == nil {
+				continue
+			}
+			if needed = l.metered[r.path.Interface]; needed {
 				break
 			}
 		}
