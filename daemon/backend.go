@@ -43,6 +43,10 @@ func (b backend) Serve(ctx context.Context, q control.ServeRequest) (control.Ser
 	if err != nil {
 		return control.Service{}, explain(err)
 	}
+	if strings.HasPrefix(q.Check, "exec:") && !control.Owner(ctx) {
+		return control.Service{}, control.Errorf(control.Refused,
+			"a check that runs a command runs it with the daemon's rights: only the daemon's own user, or root, may set one")
+	}
 	s := node.Service{
 		Name: nm, Targets: q.Targets, Allow: q.Allow, ProxyProtocol: q.ProxyProtocol,
 		Priority: defaultPriority, Weight: defaultWeight,

@@ -119,7 +119,14 @@ func editRules(rs access.Rules, q control.RulesRequest) (access.Rules, error) {
 		}
 		rs = slices.Delete(rs, i, i+1)
 	}
-	rs = append(rs, parse(q.Add)...)
+	for _, r := range parse(q.Add) {
+		// Denying somebody by name is often urgent: what allowed just them, and is dead
+		// from now on, goes.
+		if r.Action == access.Deny && r.Who.Kind != access.Everybody {
+			rs = slices.DeleteFunc(rs, func(o access.Rule) bool { return o.Action != access.Deny && o.Who == r.Who && r.Covers(o) })
+		}
+		rs = append(rs, r)
+	}
 	return rs, errors.Join(errs...)
 }
 
@@ -250,4 +257,31 @@ func parseWhos(texts []string) ([]access.Who, error) {
 func (b accessBackend) ExportGroup(_ context.Context, nm string) (control.GroupFile, error) {
 	list, err := b.rules.ExportGroup(nm)
 	return control.GroupFile{List: list}, explain(err)
+}
+
+// Explain implements control.Backend: the daemon also knows what else keeps a session
+// from being opened.
+func (b backend) Explain(ctx context.Context, q control.ExplainRequest) (control.Explanation, error) {
+	out, err := b.accessBackend.Explain(ctx, q)
+	if err != nil {
+		return out, err
+	}
+	note := "this node does not serve it"
+	for _, s := range b.d.node.Services() {
+		if string(s.Name) != out.Name {
+			continue
+		}
+		note = ""
+		switch {
+		case s.Draining:
+			note = "the service is draining: whoever may is told so, and turned away"
+		case s.Health != nil && !s.Health.Healthy:
+			note = fmt.Sprintf("the service's targets fail (%v): whoever may is turned away", s.Health.Err)
+		}
+	}
+	if out.Note != "" && note != "" {
+		note = "; " + note
+	}
+	out.Note += note
+	return out, nil
 }

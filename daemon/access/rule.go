@@ -211,8 +211,8 @@ func (r Rule) bare() string {
 // Same reports whether two rules say the same, notes aside.
 func (r Rule) Same(other Rule) bool { return r.bare() == other.bare() }
 
-// covers reports whether whatever matches other matches r, whatever groups say.
-func (r Rule) covers(other Rule) bool {
+// Covers reports whether whatever matches other matches r, whatever groups say.
+func (r Rule) Covers(other Rule) bool {
 	if r.Who.Kind != Everybody && r.Who != other.Who {
 		return false
 	}

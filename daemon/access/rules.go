@@ -49,12 +49,12 @@ func (rs Rules) Validate() error {
 		if r.Action == Deny {
 			continue
 		}
-		j := slices.IndexFunc(rs, func(d Rule) bool { return d.Action == Deny && d.covers(r) })
+		j := slices.IndexFunc(rs, func(d Rule) bool { return d.Action == Deny && d.Covers(r) })
 		if j >= 0 {
 			errs = append(errs, fmt.Errorf("%w: rule %d (%s) can never apply: rule %d (%s) denies all of it, and deny wins",
 				ErrContradiction, i+1, r.bare(), j+1, rs[j].bare()))
 		}
-		if k := slices.IndexFunc(rs[:i], func(o Rule) bool { return o.Action != Deny && o.Action != r.Action && o.covers(r) }); k >= 0 {
+		if k := slices.IndexFunc(rs[:i], func(o Rule) bool { return o.Action != Deny && o.Action != r.Action && o.Covers(r) }); k >= 0 {
 			errs = append(errs, fmt.Errorf("%w: rule %d (%s) can never apply: rule %d (%s) comes first and covers all of it",
 				ErrContradiction, i+1, r.bare(), k+1, rs[k].bare()))
 		}

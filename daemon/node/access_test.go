@@ -93,7 +93,7 @@ func (s *site) addMember(t testing.TB, name string, i int) {
 func (s *site) addCaller(t testing.TB, name string, i int, hello []byte) {
 	t.Helper()
 	c, err := sal.Open(sal.Config{
-		Key: saltest.Key(i), Network: s.Network().ID, Resolver: s.resolver, AllowLoopback: true, Hello: hello,
+		Key: saltest.Key(i), Network: s.Network().ID, Resolver: s.resolver, AllowLoopback: true, Hello: hello, OpenTimeout: time.Minute,
 		IgnoreInterface: func(name string) bool { return name != "lo" },
 	})
 	if err != nil {
@@ -455,5 +455,43 @@ func TestOlderServicesFile(t *testing.T) {
 	}
 	if b, err = os.ReadFile(path); err != nil || strings.Contains(string(b), "allow") {
 		t.Errorf("%v: the services file would open the door again:\n%s", err, b)
+	}
+}
+
+// TestExpiringGroupEndsSessions: a member's session ends when the list is not believed
+// any more, without anybody doing anything.
+func TestExpiringGroupEndsSessions(t *testing.T) {
+	s := newSite(t)
+	plain := access.Who{Kind: access.OneNode, Node: s.callers["plain"].ID()}
+	if _, err := s.Rules().CreateGroup("staff", []access.Who{plain}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	s.setRules(t, "allow group:staff")
+	c, err := s.open(within(t, 20*time.Second), "plain", sitePort, record.TCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// The list is signed anew, for a few seconds only.
+	g, err := s.Rules().Group("staff")
+	if err != nil || !g.Mine {
+		t.Fatalf("%+v, %v", g, err)
+	}
+	b, err := os.ReadFile(filepath.Join(s.dir, "groups", "staff.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.groupKey, err = identity.ParseKey(b); err != nil {
+		t.Fatal(err)
+	}
+	g.Sequence++
+	g.NotAfter = time.Now().Add(3 * time.Second).Unix()
+	s.putGroup(t, g.Group, nil)
+	if err := use(c); err != nil {
+		t.Fatalf("ended too early: %v", err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(90 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("after its last second: %v, want EACCES", err)
 	}
 }

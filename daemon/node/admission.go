@@ -60,8 +60,7 @@ func refusal(a access.Action) error {
 
 // admitIncoming judges a session that somebody wants to open. The caller's account is
 // filled in where it matters.
-func (n *Node) admitIncoming(ctx context.Context, s *served, in *sal.Incoming) (access.Action, access.Caller) {
-	book := n.rules.Book()
+func (n *Node) admitIncoming(ctx context.Context, book *access.Book, s *served, in *sal.Incoming) (access.Action, access.Caller) {
 	q := access.Request{Caller: access.Caller{Node: in.Peer}, Port: in.Port, Protocol: in.Protocol}
 	if book.Services[string(s.Name)].NeedAccount() {
 		q.Caller = n.callerOf(ctx, in)
@@ -94,8 +93,18 @@ func (n *Node) judgeServed(v sal.Served) error {
 	return refusal(action)
 }
 
-// rulesChanged ends the sessions that are forbidden now. Others notice nothing.
+// rulesChanged ends the sessions that are forbidden now, and has watchGroups look at
+// the new groups.
 func (n *Node) rulesChanged() {
+	n.endForbidden()
+	select {
+	case n.newRules <- struct{}{}:
+	default:
+	}
+}
+
+// endForbidden ends the sessions that the rules forbid now. Others notice nothing.
+func (n *Node) endForbidden() {
 	if sessions := n.clock.Load(); sessions != nil {
 		if ended := sessions.EndServed(n.judgeServed); ended > 0 {
 			n.log.Info("sessions ended that the rules forbid now", "sessions", ended)
@@ -106,20 +115,24 @@ func (n *Node) rulesChanged() {
 // watchGroups ends the sessions of groups that expire, until ctx ends.
 func (n *Node) watchGroups(ctx context.Context) error {
 	for {
-		wait := time.Minute // rules may name new groups meanwhile
+		expiry := time.NewTimer(time.Hour) // far more often than clocks are set
 		if next := n.rules.Book().Roster.NextExpiry(n.Now()); !next.IsZero() {
-			wait = min(wait, max(next.Sub(n.Now()), time.Second))
+			expiry.Reset(min(time.Hour, max(next.Sub(n.Now()), 100*time.Millisecond)))
 		}
-		before := n.rules.Faults()
+		before := fmt.Sprint(n.rules.Faults())
 		select {
 		case <-ctx.Done():
+			expiry.Stop()
 			return nil
-		case <-time.After(wait):
+		case <-n.newRules:
+			expiry.Stop()
+			continue
+		case <-expiry.C:
 		}
-		if after := n.rules.Faults(); after != nil && (before == nil || before.Error() != after.Error()) {
+		if after := n.rules.Faults(); after != nil && before != after.Error() {
 			n.log.Warn("groups not to be believed", "err", after)
 		}
-		n.rulesChanged()
+		n.endForbidden()
 	}
 }
 

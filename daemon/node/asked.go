@@ -16,7 +16,7 @@ import (
 const wakePause = 250 * time.Millisecond
 
 // handleAsked holds a session until somebody has decided about it.
-func (n *Node) handleAsked(ctx context.Context, s *served, in *sal.Incoming, caller access.Caller) error {
+func (n *Node) handleAsked(ctx context.Context, book *access.Book, s *served, in *sal.Incoming, caller access.Caller) error {
 	if s.draining.Load() {
 		in.Reject(sal.ErrDraining)
 		return sal.ErrDraining
@@ -32,9 +32,9 @@ func (n *Node) handleAsked(ctx context.Context, s *served, in *sal.Incoming, cal
 	switch answer.Kind {
 	case verdict.Allow:
 		release()
-		return s.provider.Handle(ctx, n.incoming(in, in.Reject, func() {}))
+		return s.provider.Handle(ctx, n.incoming(book, in, in.Reject, func() {}))
 	case verdict.Wake:
-		return n.handleWaking(ctx, s, in, answer.Wake, release)
+		return n.handleWaking(ctx, book, s, in, answer.Wake, release)
 	case verdict.Pay:
 		in.Reject(sal.ErrPayment)
 		return sal.ErrPayment
@@ -46,11 +46,11 @@ func (n *Node) handleAsked(ctx context.Context, s *served, in *sal.Incoming, cal
 
 // handleWaking serves a session whose target may have to be woken first: as long as
 // it refuses, the command is run and the session held, until WakeTimeout.
-func (n *Node) handleWaking(ctx context.Context, s *served, in *sal.Incoming, command []string, release func()) error {
+func (n *Node) handleWaking(ctx context.Context, book *access.Book, s *served, in *sal.Incoming, command []string, release func()) error {
 	deadline := time.Now().Add(n.cfg.WakeTimeout)
 	for woken := false; ; woken = true {
 		var refused error
-		err := s.provider.Handle(ctx, n.incoming(in, func(err error) { refused = err }, release))
+		err := s.provider.Handle(ctx, n.incoming(book, in, func(err error) { refused = err }, release))
 		switch {
 		case refused == nil:
 			return err

@@ -52,6 +52,8 @@ type Node struct {
 	wallet  *cashier.Wallet
 	rules   *Rulebook
 	gate    *verdict.Gate
+	// newRules tells that the rules have changed. Its capacity is one.
+	newRules chan struct{}
 
 	accounts accountTable // which accounts the peers have proved
 
@@ -81,7 +83,7 @@ func Open(cfg Config) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, services: map[identity.ServiceID]*served{}}
+	n := &Node{cfg: cfg, log: cfg.Logger, services: map[identity.ServiceID]*served{}, newRules: make(chan struct{}, 1)}
 	if n.dir, err = OpenDirectory(cfg.Dir); err != nil {
 		return nil, err
 	}

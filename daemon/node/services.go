@@ -125,16 +125,17 @@ func (n *Node) handle(s *served) sal.Handler {
 }
 
 func (n *Node) handleIncoming(ctx context.Context, s *served, in *sal.Incoming) error {
-	action, caller := n.admitIncoming(ctx, s, in)
+	book := n.rules.Book()
+	action, caller := n.admitIncoming(ctx, book, s, in)
 	switch action {
 	case access.Allow:
 		if err := s.unavailable(); err != nil {
 			in.Reject(err)
 			return err
 		}
-		return s.provider.Handle(ctx, n.incoming(in, in.Reject, func() {}))
+		return s.provider.Handle(ctx, n.incoming(book, in, in.Reject, func() {}))
 	case access.Ask:
-		return n.handleAsked(ctx, s, in, caller)
+		return n.handleAsked(ctx, book, s, in, caller)
 	case access.Deny:
 	}
 	in.Reject(fs.ErrPermission)
@@ -143,29 +144,32 @@ func (n *Node) handleIncoming(ctx context.Context, s *served, in *sal.Incoming) 
 
 // incoming is what the target's side sees of a session; accepted is called when it
 // was.
-func (n *Node) incoming(in *sal.Incoming, reject func(error), accepted func()) target.Incoming {
+func (n *Node) incoming(book *access.Book, in *sal.Incoming, reject func(error), accepted func()) target.Incoming {
 	return target.Incoming{
 		Peer: in.Peer, Service: in.Service, Port: in.Port, Protocol: in.Protocol, Reject: reject,
 		Accept: func() (net.Conn, error) {
 			accepted()
-			return stillAllowed(n, in, in.Accept)
+			return stillAllowed(n, book, in, in.Accept)
 		},
 		AcceptPacket: func() (net.Conn, error) {
 			accepted()
-			return stillAllowed(n, in, in.AcceptPacket)
+			return stillAllowed(n, book, in, in.AcceptPacket)
 		},
 	}
 }
 
-// stillAllowed accepts a session and judges it once more: rules that changed while
-// its target was dialled have not seen it among the open ones.
+// stillAllowed accepts a session, and judges it once more if the rules are not those
+// of the book any more: when they changed they have not seen it among the open ones.
 func stillAllowed[C interface {
 	net.Conn
 	End(error)
-}](n *Node, in *sal.Incoming, accept func() (C, error)) (net.Conn, error) {
+}](n *Node, book *access.Book, in *sal.Incoming, accept func() (C, error)) (net.Conn, error) {
 	c, err := accept()
 	if err != nil {
 		return nil, err
+	}
+	if n.rules.Book() == book {
+		return c, nil
 	}
 	if err := n.judgeServed(in.Served()); err != nil {
 		c.End(err)

@@ -29,6 +29,9 @@ WHO is all, a node's ID, account:ID, or group:NAME ("scn group"). PORTS are such
 for every port. A deny rule that matches wins, wherever it stands; else the first
 allow or ask rule that matches decides; else nobody may.
 
+A rule that another makes pointless is refused; but denying a node, account or group
+takes away what allowed just that.
+
 Changes are in force at once: sessions they forbid are ended, others notice nothing.
 The commands work without a daemon too. After an edit by hand: kill -HUP the daemon
 ("scn up --check" lists every fault).`,
