@@ -91,10 +91,10 @@ func (r *Router) Find(ctx context.Context, key string) iter.Seq2[[]byte, error] 
 		if !answer() {
 			return
 		}
-		err := error(ErrNotFound)
+		err := ErrNotFound
 		if r.joined() {
 			var left bool
-			if err, left = r.follow(ctx, key, answer); left {
+			if left, err = r.follow(ctx, key, answer); left {
 				return
 			}
 		}
@@ -106,21 +106,21 @@ func (r *Router) Find(ctx context.Context, key string) iter.Seq2[[]byte, error] 
 
 // follow has answer look again at every news of a lookup. left says that the
 // listener has enough.
-func (r *Router) follow(ctx context.Context, key string, answer func() bool) (err error, left bool) {
+func (r *Router) follow(ctx context.Context, key string, answer func() bool) (left bool, err error) {
 	f, err := r.flyFor(key, time.Now().Add(-sharedLookup), true)
 	if err != nil {
-		return err, false
+		return false, err
 	}
 	for seen, ended := 0, false; !ended; {
 		seen, ended, err = f.wait(ctx, seen)
 		if err != nil && !ended {
-			return timedOut(err), false
+			return false, timedOut(err)
 		}
 		if !answer() {
-			return nil, true
+			return true, nil
 		}
 	}
-	return err, false
+	return false, err
 }
 
 // atHand is the newest valid value this node has, found or held for others; nil

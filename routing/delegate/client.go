@@ -63,7 +63,7 @@ func ask(ctx context.Context, session net.Conn, r request) (stop func() bool, er
 		return nil, err
 	}
 	stop = context.AfterFunc(ctx, func() { _ = session.Close() })
-	if _, err := session.Write(r.append(nil)); err != nil {
+	if _, err := session.Write(r.append(make([]byte, 0, r.size()))); err != nil {
 		stop()
 		return nil, ended(ctx, err)
 	}

@@ -60,8 +60,9 @@ func (s status) err() error {
 		return ErrBusy
 	case malformed:
 		return ErrProtocol
+	default:
+		return ErrUnavailable
 	}
-	return ErrUnavailable
 }
 
 const version = 1
@@ -80,6 +81,9 @@ type request struct {
 	key       string
 	value     []byte
 }
+
+// size is that of the request's bytes.
+func (r request) size() int { return 3 + len(r.key) + 4 + len(r.value) }
 
 // append appends the request's bytes.
 func (r request) append(b []byte) []byte {

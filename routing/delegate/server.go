@@ -160,7 +160,7 @@ func (s *Server) answer(ctx context.Context, session net.Conn) {
 	allowance, ok := s.limiter.enter(s.cfg.Peer(session.RemoteAddr()), s.cfg.MaxOpenPerPeer, time.Now())
 	if !ok {
 		s.limited.Add(1)
-		_, _ = session.Write(appendEnd(nil, busy))
+		finish(session, busy)
 		return
 	}
 	defer s.limiter.leave(allowance)
@@ -168,7 +168,7 @@ func (s *Server) answer(ctx context.Context, session net.Conn) {
 	if err != nil {
 		s.malformed.Add(1)
 		if errors.Is(err, ErrProtocol) {
-			_, _ = session.Write(appendEnd(nil, malformed))
+			finish(session, malformed)
 		}
 		return
 	}
@@ -183,12 +183,19 @@ func (s *Server) answer(ctx context.Context, session net.Conn) {
 			return
 		}
 	}
-	_, _ = session.Write(appendEnd(nil, end))
+	finish(session, end)
+}
+
+// finish ends an answer. Whoever left meanwhile misses nothing.
+func finish(session net.Conn, s status) {
+	var b [2]byte
+	_, _ = session.Write(appendEnd(b[:0], s))
 }
 
 // find sends the values of a lookup as they come. gone says that the asker left.
 func (s *Server) find(ctx context.Context, session net.Conn, key string) (end status, gone bool) {
 	sent := 0
+	var message []byte
 	for value, err := range s.records.Find(ctx, key) {
 		if err != nil {
 			return s.statusOf(err), false
@@ -196,7 +203,8 @@ func (s *Server) find(ctx context.Context, session net.Conn, key string) (end st
 		if sent == maxValues || len(value) > MaxValue {
 			break
 		}
-		if _, err := session.Write(appendValue(nil, value)); err != nil {
+		message = appendValue(message[:0], value)
+		if _, err := session.Write(message); err != nil {
 			return 0, true
 		}
 		sent++
