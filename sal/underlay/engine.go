@@ -328,20 +328,7 @@ func (e *engine) runDue() {
 // offerMetered has the addresses of metered links told while a peer is reached over one
 // of them, or none at all; and no longer when those that are reached take cheaper ones.
 func (e *engine) offerMetered() {
-	l := e.s.links.Load()
-	needed := false
-	if machines := e.machines(); len(l.metered) > 0 && len(machines) > 0 {
-		needed = true // unless one is reached otherwise: that one peer is lost says little
-		for _, a := range machines {
-			r := a.route.Load()
-			if a.lost.Load() || r == nil {
-				continue
-			}
-			if needed = l.metered[r.path.Interface]; needed {
-				break
-			}
-		}
-	}
+	needed := e.meteredNeeded(e.s.links.Load())
 	if e.s.metered.Swap(needed) == needed {
 		return
 	}
@@ -350,4 +337,22 @@ func (e *engine) offerMetered() {
 	for _, a := range e.machines() {
 		e.step(a, path.Advertised{Locators: e.s.advertised()})
 	}
+}
+
+// meteredNeeded reports whether some peer is reached over a metered link, or none at all.
+// That one of many is lost says little of this host's links.
+func (e *engine) meteredNeeded(l *hostLinks) bool {
+	if len(l.metered) == 0 {
+		return false
+	}
+	machines, reached := e.machines(), false
+	for _, a := range machines {
+		if r := a.route.Load(); r != nil && !a.lost.Load() {
+			if l.metered[r.path.Interface] {
+				return true
+			}
+			reached = true
+		}
+	}
+	return !reached && len(machines) > 0
 }

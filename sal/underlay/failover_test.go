@@ -145,3 +145,29 @@ func TestDuplicates(t *testing.T) {
 		t.Errorf("%d bytes of a bulk transfer went over the second link", n)
 	}
 }
+
+// TestNoFlapping has the first link fall silent again and again: it is returned to less
+// and less often, and the session lives on.
+func TestNoFlapping(t *testing.T) {
+	w := newTwoLinks(t, map[string]LinkPolicy{"wwan0": PolicyBackup}, false)
+	e := startEcho(t, w.c, w.s)
+	eventually(t, "eth0 is used, wwan0 stands by", func() bool {
+		return w.uses(t) == "eth0" && w.link(t, "wwan0").State == LinkStandby
+	})
+	const rounds = 10
+	moves := w.c.a.Info().Moves
+	for range rounds {
+		w.fixed.forward(false)
+		e.resumed(t, time.Now().Add(20*time.Millisecond))
+		time.Sleep(400 * time.Millisecond)
+		w.fixed.forward(true)
+		time.Sleep(1500 * time.Millisecond)
+	}
+	// Who follows each change at once moves twice in each round.
+	moves = w.c.a.Info().Moves - moves
+	t.Logf("%d moves in %d rounds", moves, rounds)
+	if moves == 0 || moves > rounds {
+		t.Errorf("%d moves in %d rounds", moves, rounds)
+	}
+	e.resumed(t, time.Now())
+}
