@@ -48,6 +48,8 @@ type association interface {
 	// ProbeRelay sends something to this node itself through the peer. It comes back
 	// by carrierCallbacks.relayEcho.
 	ProbeRelay(serial uint64)
+	// Rest says that the connection has ended while the association stays.
+	Rest()
 	Close() error
 }
 
@@ -56,19 +58,24 @@ type carrierCallbacks struct {
 	resolve         func(identity.NodeID)
 	locatorsChanged func([]netip.AddrPort)
 	dead            func(association)
-	// relaysTold gives the home relays of a peer; relayUnknown a registered node that
-	// sent to one that is not; relayEcho the relay a probe came back from.
-	relaysTold   func(peer identity.NodeID, relays []identity.NodeID)
-	relayUnknown func(sender identity.NodeID, destination relay.Prefix)
-	relayEcho    func(relay identity.NodeID, serial uint64)
+	// relaysTold gives the home relays of a peer, relayWord what a relay says to this
+	// node, relayEcho the relay a probe came back from.
+	relaysTold func(peer identity.NodeID, relays []identity.NodeID)
+	relayWord  func(relay identity.NodeID, word underlay.RelayWord, about relay.Prefix)
+	relayEcho  func(relay identity.NodeID, serial uint64)
 }
 
 type underlayCarrier struct{ socket *underlay.Socket }
 
 func openUnderlay(cfg Config, callbacks carrierCallbacks) (carrier, error) {
 	var limits *relay.Limits
+	var relayKey [32]byte
 	if cfg.Relay != nil {
 		limits = &cfg.Relay.Limits
+		var err error
+		if relayKey, err = deriveKey(cfg.Key, relayLabel); err != nil {
+			return nil, err
+		}
 	}
 	socket, err := underlay.Open(underlay.Config{
 		Listen:          cfg.Listen,
@@ -82,8 +89,9 @@ func openUnderlay(cfg Config, callbacks carrierCallbacks) (carrier, error) {
 		Dead:            func(a *underlay.Association) { callbacks.dead(a) },
 		Node:            cfg.Key.Node(),
 		Relay:           limits,
+		RelayKey:        [16]byte(relayKey[:]),
 		RelaysTold:      callbacks.relaysTold,
-		RelayUnknown:    callbacks.relayUnknown,
+		RelayWord:       callbacks.relayWord,
 		RelayEcho:       callbacks.relayEcho,
 		Logger:          cfg.Logger,
 	})

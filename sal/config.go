@@ -115,6 +115,8 @@ type Config struct {
 	openCarrier func(Config, carrierCallbacks) (carrier, error)
 	// retryAfter replaces the threshold of QUIC Retry in tests.
 	retryAfter int
+	// parkAfter replaces how long the connection of a registration stays.
+	parkAfter time.Duration
 	// drainGrace replaces how long a retired connection without sessions stays.
 	drainGrace time.Duration
 }

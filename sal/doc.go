@@ -35,6 +35,20 @@
 // restarted is noticed by its stateless reset (the key of which derives from its
 // node key), or by the new instance number in the hello of its next connection.
 //
+// # Relays
+//
+// A relay (Config.Relay) takes registrations at RelayPort of its own service. The
+// session of a registration tells the token that goes before each datagram to be
+// forwarded, and other relays (relayMessage). When nothing else needs its connection the
+// relay parks it: QUIC ends, the association stays, and with it the registration, until
+// either side gives it up, the node falls silent or no path is left.
+//
+// Every node keeps home relays, which package homes chooses and watches, and tells them
+// to its peers and by RelaysChanged. Where both ends of a dial are not registered at one
+// relay, the dialling node registers at one of the other's, for as long as there are
+// sessions with it and a minute more. A way through a relay is one more address of the
+// peer (path.RelayRemote); sessions begin on what answers first.
+//
 // # Wire
 //
 // QUIC version 1 (RFC 9000) with datagrams (RFC 9221). Each side opens one

@@ -29,6 +29,7 @@ type link struct {
 	initiator bool // this node dialled
 	quic      *quic.Conn
 	assoc     association
+	anchor    *anchor // of assoc
 	lane      *quicLane
 	ctx       context.Context // ends with the connection
 	opened    time.Time
@@ -42,6 +43,7 @@ type link struct {
 	sessions map[*session]struct{}
 	// registrations counts those of the sessions that are for relaying.
 	registrations int
+	serves        bool      // this node is the relay of one of them
 	idle          time.Time // since when there is no session
 	lastEnd       time.Time // when a session last ended
 	retired       bool
@@ -54,7 +56,7 @@ type link struct {
 func newLink(n *Node, peer identity.NodeID, initiator bool, conn *quic.Conn, assoc association) *link {
 	now := time.Now()
 	l := &link{
-		node: n, peer: peer, initiator: initiator, quic: conn, assoc: assoc, ctx: conn.Context(),
+		node: n, peer: peer, initiator: initiator, quic: conn, assoc: assoc, anchor: newAnchor(assoc, peer), ctx: conn.Context(),
 		opened: now, idle: now, sessions: make(map[*session]struct{}),
 		greeted: make(chan struct{}),
 	}
@@ -73,7 +75,7 @@ func (l *link) run() {
 	l.ended = true
 	l.mu.Unlock()
 	l.node.dropLink(l)
-	_ = l.assoc.Close()
+	l.anchor.unlink()
 	l.wg.Wait()
 	c := &l.node.counters
 	c.lostSent.Add(l.lane.sent.Load())
@@ -155,8 +157,7 @@ func (l *link) receiveHello() {
 			return
 		}
 		l.established.Do(func() { l.greet(m) })
-		// Control messages of later versions are read and ignored.
-		l.wg.Go(func() { _, _ = io.Copy(io.Discard, s) })
+		s.CancelRead(codeClosed) // nothing more is understood
 	}
 }
 
@@ -168,7 +169,7 @@ func (l *link) greet(m helloMessage) {
 	l.node.clock.observe(l.peer, time.Unix(0, m.Time), l.node.cfg.Clock(), l.quic.ConnectionStats().SmoothedRTT)
 	l.node.endStale(l.peer, time.Now())
 	if m.Capabilities&capabilityRelay != 0 {
-		if at, ok := relayAt(l.peer, l); ok {
+		if at, ok := relayAt(l.peer, l.assoc); ok {
 			l.node.relays.know(l.peer, at.Addresses, homes.FromRelay)
 		}
 	}
@@ -216,7 +217,7 @@ func (l *link) addSession(s *session) bool {
 	}
 	l.sessions[s] = struct{}{}
 	if len(l.sessions) == 1 {
-		l.assoc.SetSessions(1)
+		l.anchor.setSessions(1)
 	}
 	return true
 }
@@ -232,11 +233,11 @@ func (l *link) removeSession(s *session) {
 	if s.registration {
 		l.registrations--
 	} else {
-		l.lastEnd = now
+		l.lastEnd, l.idle = now, now
 	}
 	if len(l.sessions) == 0 {
 		l.idle = now
-		l.assoc.SetSessions(0)
+		l.anchor.setSessions(0)
 	}
 }
 
@@ -280,14 +281,33 @@ func (l *link) usable() bool {
 	return !l.ended && !l.retired && l.ctx.Err() == nil
 }
 
-// expire closes the link if it was without sessions for long enough.
+// isRetired reports whether another connection of the same two nodes took over from
+// this one, which goes on.
+func (l *link) isRetired() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.retired && l.ctx.Err() == nil
+}
+
+// parked reports whether the connection ended because nothing but a registration
+// needed it.
+func (l *link) parked() bool {
+	var e *quic.ApplicationError
+	return l.ctx.Err() != nil && errors.As(context.Cause(l.ctx), &e) && e.ErrorCode == closeParked
+}
+
+// expire closes the link if it was without sessions for long enough. Of a registration
+// the association stays; it is the relay that decides when its connection is not needed.
 func (l *link) expire(now time.Time) {
 	l.mu.Lock()
 	limit, code := l.node.cfg.IdleTimeout, closeIdle
 	if l.retired {
 		limit, code = l.node.cfg.drainGrace, closeRetired
 	}
-	due := !l.ended && len(l.sessions) == 0 && now.Sub(l.idle) >= limit
+	if l.registrations > 0 {
+		limit, code = l.node.parkAfter(), closeParked
+	}
+	due := !l.ended && len(l.sessions) == l.registrations && now.Sub(l.idle) >= limit && (l.registrations == 0 || l.serves)
 	if due {
 		l.ended = true
 	}
@@ -306,14 +326,16 @@ func (l *link) openCount() int {
 }
 
 // noteRegistration notes that one of the sessions is a registration at a relay: nobody
-// keeps its reader waiting, and it is no session of the link's users.
-func (l *link) noteRegistration(s *session) {
+// keeps its reader waiting, and it is no session of the link's users. serves is set at
+// the relay.
+func (l *link) noteRegistration(s *session, serves bool) {
 	s.win.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, open := l.sessions[s]; open && !s.registration {
 		s.registration = true
 		l.registrations++
+		l.serves = l.serves || serves
 	}
 }
 

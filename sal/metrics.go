@@ -42,8 +42,9 @@ type Metrics struct {
 	// HomeRelays, AilingRelays and OtherRelays are where this node is registered now:
 	// at home relays that are well or are not, and at those of its peers.
 	HomeRelays, AilingRelays, OtherRelays int
-	// Registered is how many nodes are registered here, 0 where this is no relay.
-	Registered int
+	// Registered is how many nodes are registered here, 0 where this is no relay;
+	// RegisteredParked those of them without a connection.
+	Registered, RegisteredParked int
 	// Underlay are the counters of the socket below.
 	Underlay underlay.Metrics
 }
@@ -64,7 +65,7 @@ func (n *Node) Metrics() Metrics {
 	}
 	m.HomeRelays, m.OtherRelays, m.AilingRelays = n.relays.counts()
 	if n.relay != nil {
-		m.Registered = n.relay.len()
+		m.Registered, m.RegisteredParked = n.relay.len()
 	}
 	for _, l := range n.allLinks() {
 		m.OpenConnections++

@@ -87,7 +87,7 @@ func Open(cfg Config) (*Node, error) {
 	n.wg.Go(n.janitor)
 	n.wg.Go(n.relays.loop)
 	if n.relay != nil {
-		n.wg.Go(n.relay.tellRelays)
+		n.wg.Go(n.relay.loop)
 	}
 	return n, nil
 }
@@ -104,7 +104,7 @@ func (n *Node) listen() error {
 	}
 	n.carrier, err = n.cfg.openCarrier(n.cfg, carrierCallbacks{
 		resolve: n.resolvePeer, locatorsChanged: n.locatorsChanged, dead: n.pathDead,
-		relaysTold: n.relaysTold, relayUnknown: n.relayUnknown, relayEcho: n.relays.echoed,
+		relaysTold: n.relaysTold, relayWord: n.relayWord, relayEcho: n.relays.echoed,
 	})
 	if err != nil {
 		return err
@@ -196,6 +196,9 @@ func (n *Node) Readmit() {
 			n.counters.notAdmitted.Add(1)
 			l.close(closeNotAdmitted)
 		}
+	}
+	if n.relay != nil {
+		n.relay.endIf(func(s *servedNode) bool { return n.cfg.Admit(s.anchor.peer) != nil })
 	}
 }
 

@@ -99,7 +99,7 @@ func (n *Node) settleLocked(id identity.NodeID, p *peer) {
 func (n *Node) startLink(l *link) error {
 	fail := func(code quic.ApplicationErrorCode, err error) error {
 		_ = l.quic.CloseWithError(code, "")
-		_ = l.assoc.Close()
+		l.anchor.release()
 		return err
 	}
 	if err := l.bind(); err != nil {
@@ -322,8 +322,15 @@ func (n *Node) pathDead(a association) {
 	for _, l := range n.allLinks() {
 		if l.assoc == a {
 			n.spawn(func() { l.close(closeDead) })
+			return
 		}
 	}
+	n.spawn(func() { // what a registration left
+		n.relays.dead(a)
+		if n.relay != nil {
+			n.relay.endIf(func(s *servedNode) bool { return s.anchor.assoc == a })
+		}
+	})
 }
 
 func (n *Node) allLinks() []*link {

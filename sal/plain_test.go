@@ -63,6 +63,7 @@ func (a *plainAssociation) GrantRelay() (relay.Token, error) { return relay.Toke
 func (a *plainAssociation) RevokeRelay()                     {}
 func (a *plainAssociation) UseRelay(relay.Token) error       { return nil }
 func (a *plainAssociation) DropRelay()                       {}
+func (a *plainAssociation) Rest()                            {}
 func (a *plainAssociation) ProbeRelay(uint64)                {}
 func (a *plainAssociation) Close() error                     { return nil }
 func (a *plainAssociation) Info() underlay.Info {

@@ -51,7 +51,7 @@ func (r *relays) register(ctx context.Context, g *registration, where []netip.Ad
 		return nil, err
 	}
 	c := &Conn{session: s}
-	c.link.noteRegistration(s)
+	c.link.noteRegistration(s, false)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(aLongTimeAgo) })
 	token, err := r.ask(c)
 	if !stop() && err == nil || err == nil && c.link.assoc.Info().Relay != (identity.NodeID{}) {
@@ -91,25 +91,36 @@ func (r *relays) ask(c *Conn) (relay.Token, error) {
 	return m.Token, nil
 }
 
-// stand makes a registration that was granted one that is used.
+// stand makes a registration that was granted one that is used, instead of the one
+// there was, if any.
 func (r *relays) stand(g *registration, l *link, token relay.Token) error {
 	now := time.Now()
+	rtt := l.quic.ConnectionStats().SmoothedRTT
 	r.mu.Lock()
-	if g.over {
+	old := r.regs[g.relay]
+	if g.over || old == nil {
 		r.mu.Unlock()
 		return errDropped
 	}
-	rtt := l.quic.ConnectionStats().SmoothedRTT
 	if err := l.assoc.UseRelay(token); err != nil {
 		r.mu.Unlock()
 		return err
 	}
-	g.link, g.since, g.health = l, now, homes.NewHealth(now, rtt)
+	l.anchor.hold()
+	g.anchor, g.link, g.since, g.health = l.anchor, l, now, homes.NewHealth(now, rtt)
 	close(g.ready)
-	if g.home {
-		r.core.Registered(now, g.relay, rtt)
+	var todo []func()
+	if old == g {
+		if g.home {
+			r.core.Registered(now, g.relay, rtt)
+		}
+	} else {
+		g.home, g.needed, g.peers = old.home, old.needed, old.peers
+		r.regs[g.relay] = g
+		r.forgetLocked(old)
+		todo = append(todo, old.cancel)
 	}
-	todo := r.takeLocked()
+	todo = append(todo, r.takeLocked()...)
 	r.mu.Unlock()
 	r.node.cfg.Logger.Debug("registered", "peer", g.relay.Short(), "rtt", rtt)
 	r.do(todo)
@@ -128,23 +139,11 @@ func (r *relays) listen(ctx context.Context, g *registration, c *Conn) error {
 		case err != nil:
 			return err
 		}
-		switch m.Kind {
-		case relayUnknown:
-			r.noteUnknown(g.relay, m.Peer)
-		case relayRelays:
+		if m.Kind == relayRelays {
 			for _, t := range m.Relays {
 				r.know(t.Node, t.Addresses, homes.FromRelay)
 			}
 		}
-	}
-}
-
-// leave ends the use of a registration whose session ended.
-func (r *relays) leave(g *registration, l *link) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now := r.regs[g.relay]; now == nil || now == g || now.link == nil || now.link.assoc != l.assoc {
-		l.assoc.DropRelay()
 	}
 }
 
@@ -215,7 +214,7 @@ func (r *relays) ways(peer identity.NodeID, list []identity.NodeID, guess bool) 
 	}
 	usable := func(id identity.NodeID) bool {
 		g := r.regs[id]
-		if g == nil || g.link == nil || g.over || id == peer {
+		if g == nil || g.anchor == nil || g.over || id == peer {
 			return false
 		}
 		return !now.Before(r.unknown[unknownPeer{id, relay.Prefix(peer[:8])}])

@@ -23,11 +23,8 @@ const (
 	// relayRegistered grants it, relayRefused does not; the first of the relay.
 	relayRegistered relayMessageKind = 2
 	relayRefused    relayMessageKind = 3
-	// relayUnknown says that what was sent to a node went nowhere: it is not
-	// registered here.
-	relayUnknown relayMessageKind = 4
 	// relayRelays names other relays.
-	relayRelays relayMessageKind = 5
+	relayRelays relayMessageKind = 4
 )
 
 // relayReason says why a relay refused, as it travels. Append only.
@@ -77,7 +74,6 @@ const flagRelay = 0x01
 //	register    version (1) ‖ flags (1)
 //	registered  version (1) ‖ token (7) ‖ bytes a second each way (8)
 //	refused     version (1) ‖ reason (1) ‖ seconds until it is worth another try (2)
-//	unknown     the first bytes of a node ID (8)
 //	relays      { node ID (32) ‖ number of addresses (1) ‖ addresses (18 each) } …
 //
 // with integers big endian and addresses as 16 bytes (IPv4 as ::ffff:a.b.c.d) and a
@@ -91,7 +87,6 @@ type relayMessage struct {
 	Rate    uint64
 	Reason  relayReason
 	After   time.Duration // of whole seconds
-	Peer    relay.Prefix
 	Relays  []toldRelay
 }
 
@@ -114,8 +109,6 @@ func (m relayMessage) Append(b []byte) []byte {
 	case relayRefused:
 		b = append(b, m.Version, byte(m.Reason))
 		b = binary.BigEndian.AppendUint16(b, uint16(min(max(m.After/time.Second, 0), 1<<16-1)))
-	case relayUnknown:
-		b = append(b, m.Peer[:]...)
 	case relayRelays:
 		for _, r := range m.Relays[:min(len(m.Relays), maxToldRelays)] {
 			addresses := r.Addresses[:min(len(r.Addresses), maxToldAddresses)]
@@ -156,7 +149,7 @@ func parseRelayMessage(b []byte) (m relayMessage, n int, err error) {
 	}
 	b = b[relayHeaderSize:n]
 	m.Kind = kind
-	need := map[relayMessageKind]int{relayRegister: 2, relayRegistered: 16, relayRefused: 4, relayUnknown: 8}
+	need := map[relayMessageKind]int{relayRegister: 2, relayRegistered: 16, relayRefused: 4}
 	if len(b) < need[kind] {
 		return relayMessage{}, 0, errTruncated
 	}
@@ -168,8 +161,6 @@ func parseRelayMessage(b []byte) (m relayMessage, n int, err error) {
 	case relayRefused:
 		m.Version, m.Reason = b[0], relayReason(b[1])
 		m.After = time.Duration(binary.BigEndian.Uint16(b[2:])) * time.Second
-	case relayUnknown:
-		m.Peer = relay.Prefix(b)
 	case relayRelays:
 		m.Relays, err = parseToldRelays(b)
 	default:

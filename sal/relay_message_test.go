@@ -40,16 +40,11 @@ var goldenRelayMessages = []struct {
 	01       # full
 	012c     # seconds
 `},
-	{"unknown", relayMessage{Kind: relayUnknown, Peer: relay.Prefix{8, 7, 6, 5, 4, 3, 2, 1}}, `
-	04       # unknown
-	0008     # length of the body
-	0807060504030201 # head of the node ID
-`},
 	{"relays", relayMessage{Kind: relayRelays, Relays: []toldRelay{
 		{Node: identity.NodeID(filled(0xaa)), Addresses: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:47700"), netip.MustParseAddrPort("[2001:db8::1]:1")}},
 		{Node: identity.NodeID(filled(0xbb))},
 	}}, `
-	05       # relays
+	04       # relays
 	0066     # length of the body
 	aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa # node
 	02       # addresses

@@ -27,14 +27,21 @@ const (
 	// maxRegisterBody bounds what a node may say at once: all there is takes two
 	// bytes.
 	maxRegisterBody = 64
-	// maxPendingTells bounds what waits to be told to one node.
-	maxPendingTells = 16
 	// tellInterval is how often nodes are told of new relays, tellBatch of them at a
 	// time.
 	tellInterval = time.Second
 	tellBatch    = 256
 	// fullRetry is when a node that was refused for lack of room may ask again.
 	fullRetry = 5 * time.Minute
+	// parkSoon is how long a connection with nothing but a registration stays where
+	// there are more than manyRegistrations; elsewhere as long as an idle one.
+	parkSoon          = 3 * time.Second
+	manyRegistrations = 256
+	// goneAfter is how long a node whose connection is parked may be silent. It sends
+	// to itself every few seconds.
+	goneAfter = 3 * time.Minute
+	// sweepInterval is how often those are looked for.
+	sweepInterval = 15 * time.Second
 )
 
 // RelayConfig makes a node a relay: it forwards datagrams, which it can neither read
@@ -50,25 +57,24 @@ type relayServer struct {
 
 	mu     sync.Mutex // guards below
 	served map[identity.NodeID]*servedNode
-	relays []identity.NodeID         // of them those that are relays themselves, by ID
-	own    map[identity.NodeID]*link // where this node is registered itself
-	edits  uint64                    // counts changes of both
+	relays []identity.NodeID           // of them those that are relays themselves
+	own    map[identity.NodeID]*anchor // where this node is registered itself
+	edits  uint64                      // counts changes of both
 }
 
-// servedNode is one registration.
+// servedNode is one registration. It begins with a session, and ends with it unless
+// the connection is parked: then only the association remains.
 type servedNode struct {
-	link    *link
-	conn    *Conn
-	isRelay bool
-	told    uint64 // relayServer.edits when it was told of relays last; guarded by relayServer.mu
+	anchor  *anchor // constant
+	isRelay bool    // constant
 
-	mu      sync.Mutex // guards below
-	pending []byte     // messages to be written
-	count   int        // how many
-	writing bool
+	// Guarded by relayServer.mu.
+	conn *Conn // nil once the connection is parked
+	over bool
+	told uint64 // relayServer.edits when it was told of relays last
 }
 
-// serve handles one registration for as long as its session lasts.
+// serve handles the session of one registration.
 func (r *relayServer) serve(_ context.Context, in *Incoming) {
 	l := in.session.link
 	if l == nil {
@@ -80,7 +86,7 @@ func (r *relayServer) serve(_ context.Context, in *Incoming) {
 		return
 	}
 	defer c.Close()
-	l.noteRegistration(c.session)
+	l.noteRegistration(c.session, true)
 	_ = c.SetReadDeadline(time.Now().Add(registerTimeout))
 	m, err := readRelayMessage(c, maxRegisterBody)
 	if err != nil || m.Kind != relayRegister {
@@ -88,58 +94,124 @@ func (r *relayServer) serve(_ context.Context, in *Incoming) {
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	s := &servedNode{link: l, conn: c, isRelay: m.Flags&flagRelay != 0}
 	if m.Version != relayVersion1 {
-		_ = s.say(relayMessage{Kind: relayRefused, Version: relayVersion1, Reason: relayVersion, After: time.Hour})
+		_ = say(c, relayMessage{Kind: relayRefused, Version: relayVersion1, Reason: relayVersion, After: time.Hour})
 		return
 	}
+	s := &servedNode{anchor: l.anchor, isRelay: m.Flags&flagRelay != 0, conn: c}
 	token, err := r.grant(s)
 	if err != nil {
 		r.node.cfg.Logger.Debug("registration refused", "peer", l.peer.Short(), "err", err)
-		_ = s.say(relayMessage{Kind: relayRefused, Version: relayVersion1, Reason: relayFull, After: fullRetry})
+		_ = say(c, relayMessage{Kind: relayRefused, Version: relayVersion1, Reason: relayFull, After: fullRetry})
 		return
 	}
-	defer r.end(s)
-	err = s.say(relayMessage{Kind: relayRegistered, Version: relayVersion1, Token: token, Rate: uint64(max(0, r.node.cfg.Relay.Limits.PerNode))})
-	if err != nil {
-		return
+	err = say(c, relayMessage{Kind: relayRegistered, Version: relayVersion1, Token: token, Rate: uint64(max(0, r.node.cfg.Relay.Limits.PerNode))})
+	for err == nil { // nothing more is expected, and what later versions say is skipped
+		_, err = readRelayMessage(c, maxRegisterBody)
 	}
-	for { // nothing more is expected, and what later versions say is skipped
-		if _, err := readRelayMessage(c, maxRegisterBody); err != nil {
-			return
-		}
+	if errors.Is(err, ErrLost) {
+		<-l.ctx.Done() // the session learns of it first
 	}
+	if !l.parked() || !r.park(s) {
+		r.end(s)
+	}
+}
+
+// say sends a message and waits until it is on its way.
+func say(c *Conn, m relayMessage) error {
+	_ = c.SetWriteDeadline(time.Now().Add(registerTimeout))
+	_, err := c.Write(m.Append(nil))
+	return err
 }
 
 // grant enters a registration. It takes the place of an earlier one of the node.
 func (r *relayServer) grant(s *servedNode) (relay.Token, error) {
+	peer := s.anchor.peer
 	r.mu.Lock()
-	old := r.served[s.link.peer]
-	token, err := s.link.assoc.GrantRelay()
-	if err == nil {
-		r.served[s.link.peer] = s
-		r.noteLocked(s.link.peer, s.isRelay)
+	old := r.served[peer]
+	token, err := s.anchor.assoc.GrantRelay()
+	if err != nil {
+		r.mu.Unlock()
+		return token, err
+	}
+	s.anchor.hold()
+	r.served[peer] = s
+	r.noteLocked(peer, s.isRelay)
+	var conn *Conn
+	if old != nil {
+		conn = old.conn
 	}
 	r.mu.Unlock()
-	if err == nil && old != nil {
-		_ = old.conn.Close()
+	if conn != nil {
+		_ = conn.Close() // serve calls end
+	} else if old != nil {
+		r.end(old)
 	}
-	return token, err
+	return token, nil
 }
 
-// end takes a registration back whose session has ended.
-func (r *relayServer) end(s *servedNode) {
+// park keeps a registration although its session has ended. It reports false if
+// another has taken its place.
+func (r *relayServer) park(s *servedNode) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.served[s.link.peer] != s {
-		if now := r.served[s.link.peer]; now == nil || now.link != s.link {
-			s.link.assoc.RevokeRelay()
-		}
+	s.conn = nil
+	return r.served[s.anchor.peer] == s
+}
+
+// end takes a registration back.
+func (r *relayServer) end(s *servedNode) {
+	peer := s.anchor.peer
+	r.mu.Lock()
+	if s.over {
+		r.mu.Unlock()
 		return
 	}
-	delete(r.served, s.link.peer)
-	s.link.assoc.RevokeRelay()
-	r.noteLocked(s.link.peer, false)
+	s.over = true
+	now := r.served[peer]
+	if now == s {
+		delete(r.served, peer)
+		r.noteLocked(peer, false)
+	}
+	if now == s || now == nil || now.anchor != s.anchor {
+		s.anchor.assoc.RevokeRelay()
+	}
+	r.mu.Unlock()
+	s.anchor.release()
+}
+
+// endIf takes those registrations back for which over says so.
+func (r *relayServer) endIf(over func(*servedNode) bool) {
+	r.mu.Lock()
+	var parked []*servedNode
+	var conns []*Conn
+	for _, s := range r.served {
+		switch {
+		case !over(s):
+		case s.conn != nil:
+			conns = append(conns, s.conn)
+		default:
+			parked = append(parked, s)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	for _, s := range parked {
+		r.end(s)
+	}
+}
+
+// sweep takes the registrations back of nodes that fell silent.
+func (r *relayServer) sweep(now time.Time) {
+	r.endIf(func(s *servedNode) bool {
+		if s.conn != nil {
+			return false
+		}
+		info := s.anchor.assoc.Info()
+		return now.Sub(info.LastReceived) > goneAfter && now.Sub(info.LastAsked) > goneAfter
+	})
 }
 
 // noteLocked notes whether a registered node is a relay.
@@ -155,125 +227,100 @@ func (r *relayServer) noteLocked(id identity.NodeID, isRelay bool) {
 	r.edits++
 }
 
-// unknown tells a node that another it sent to is not registered here. It is called
-// by the carrier.
-func (r *relayServer) unknown(sender identity.NodeID, destination relay.Prefix) {
-	r.mu.Lock()
-	s := r.served[sender]
-	r.mu.Unlock()
-	if s != nil {
-		s.tell(relayMessage{Kind: relayUnknown, Peer: destination})
-	}
-}
-
-// tellRelays tells nodes of other relays whenever there are others, until this node
-// is closed.
-func (r *relayServer) tellRelays() {
-	ticker := time.NewTicker(tellInterval)
-	defer ticker.Stop()
+// loop tells nodes of other relays whenever there are others, and looks for those that
+// are gone, until this node is closed.
+func (r *relayServer) loop() {
+	tell, sweep := time.NewTicker(tellInterval), time.NewTicker(sweepInterval)
+	defer tell.Stop()
+	defer sweep.Stop()
 	for {
 		select {
-		case <-ticker.C:
+		case <-tell.C:
 			r.tellSome(r.node.relays.registered())
+		case now := <-sweep.C:
+			r.sweep(now)
 		case <-r.node.ctx.Done():
 			return
 		}
 	}
 }
 
-// tellSome tells the next nodes that have not heard the news. own are the relays at
-// which this node is registered itself.
-func (r *relayServer) tellSome(own map[identity.NodeID]*link) {
+// tellSome tells the next nodes that have not heard the news, of those that still have
+// a session. own are the relays at which this node is registered itself.
+func (r *relayServer) tellSome(own map[identity.NodeID]*anchor) {
 	r.mu.Lock()
-	if !maps.EqualFunc(own, r.own, func(a, b *link) bool { return true }) {
+	if !maps.EqualFunc(own, r.own, func(a, b *anchor) bool { return true }) {
 		r.own = own
 		r.edits++
 	}
-	var due []*servedNode
-	for _, s := range r.served {
-		if s.told != r.edits && len(due) < tellBatch {
+	due := make(map[identity.NodeID]*Conn)
+	for id, s := range r.served {
+		if s.conn != nil && s.told != r.edits && len(due) < tellBatch {
 			s.told = r.edits
-			due = append(due, s)
+			due[id] = s.conn
 		}
 	}
-	links := maps.Clone(own)
+	all := maps.Clone(own)
 	for _, id := range r.relays[:min(len(r.relays), 8*maxToldRelays)] {
-		links[id] = r.served[id].link
+		all[id] = r.served[id].anchor
 	}
 	r.mu.Unlock()
+	if len(due) == 0 {
+		return
+	}
 	var known []toldRelay
-	for id, l := range links {
-		if t, ok := relayAt(id, l); ok {
+	for id, a := range all {
+		if t, ok := relayAt(id, a.assoc); ok {
 			known = append(known, t)
 		}
 	}
-	for i, s := range due {
+	i := 0
+	for id, c := range due {
+		i++
 		var list []toldRelay
 		for k := range known { // not the same ones to everybody
-			if t := known[(i+k)%len(known)]; t.Node != s.link.peer && len(list) < maxToldRelays {
+			if t := known[(i+k)%len(known)]; t.Node != id && len(list) < maxToldRelays {
 				list = append(list, t)
 			}
 		}
 		if len(list) > 0 {
-			s.tell(relayMessage{Kind: relayRelays, Relays: list})
+			r.node.spawn(func() {
+				if say(c, relayMessage{Kind: relayRelays, Relays: list}) != nil {
+					_ = c.Close() // it does not read: it does not need us
+				}
+			})
 		}
 	}
 }
 
 // relayAt says where a connected relay is: the address proved to be its own.
-func relayAt(id identity.NodeID, l *link) (toldRelay, bool) {
-	remote := l.assoc.Info().Remote
+func relayAt(id identity.NodeID, a association) (toldRelay, bool) {
+	remote := a.Info().Remote
 	if !remote.IsValid() || path.IsRelayed(remote) {
 		return toldRelay{}, false
 	}
 	return toldRelay{Node: id, Addresses: []netip.AddrPort{remote}}, true
 }
 
-// say sends a message and waits until it is on its way.
-func (s *servedNode) say(m relayMessage) error {
-	_ = s.conn.SetWriteDeadline(time.Now().Add(registerTimeout))
-	_, err := s.conn.Write(m.Append(nil))
-	return err
-}
-
-// tell sends a message, or drops it where too many wait. It does not block.
-func (s *servedNode) tell(m relayMessage) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.count >= maxPendingTells {
-		return
-	}
-	s.pending = m.Append(s.pending)
-	s.count++
-	if s.writing {
-		return
-	}
-	s.writing = s.link.node.spawn(s.write)
-}
-
-// write sends what waits.
-func (s *servedNode) write() {
-	for {
-		s.mu.Lock()
-		b := s.pending
-		s.pending, s.count = nil, 0
-		s.writing = len(b) > 0
-		s.mu.Unlock()
-		if len(b) == 0 {
-			return
-		}
-		_ = s.conn.SetWriteDeadline(time.Now().Add(registerTimeout))
-		if _, err := s.conn.Write(b); err != nil && !errors.Is(err, ErrClosed) {
-			_ = s.conn.Close() // it does not read: it does not need us
-		}
-	}
-}
-
-// len returns how many nodes are registered.
-func (r *relayServer) len() int {
+// isBusy reports whether there are so many registrations that their connections must
+// be parked soon.
+func (r *relayServer) isBusy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.served)
+	return len(r.served) > manyRegistrations
+}
+
+// len returns how many nodes are registered, and how many of them without a
+// connection.
+func (r *relayServer) len() (registered, parked int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.served {
+		if s.conn == nil {
+			parked++
+		}
+	}
+	return len(r.served), parked
 }
 
 // openRelay makes this node take registrations.
@@ -282,11 +329,15 @@ func (n *Node) openRelay() error {
 	return n.services.listen(identity.ServiceOf(n.id), portKey{RelayPort, record.TCP}, n.relay.serve)
 }
 
-// relayUnknown is called by the carrier.
-func (n *Node) relayUnknown(sender identity.NodeID, destination relay.Prefix) {
-	if n.relay != nil {
-		n.relay.unknown(sender, destination)
+// parkAfter is how long a connection that only a registration needs stays.
+func (n *Node) parkAfter() time.Duration {
+	if n.cfg.parkAfter != 0 {
+		return n.cfg.parkAfter
 	}
+	if n.relay != nil && n.relay.isBusy() {
+		return min(parkSoon, n.cfg.IdleTimeout)
+	}
+	return n.cfg.IdleTimeout
 }
 
 // isRegistration reports whether a session is for registering at this relay: who may

@@ -95,7 +95,7 @@ func TestDialThroughRelay(t *testing.T) {
 			t.Errorf("relay %+v", p)
 		}
 	}
-	if n := relayNode.relay.len(); n != 2 {
+	if n, _ := relayNode.relay.len(); n != 2 {
 		t.Errorf("%d registrations", n)
 	}
 	if list := client.Relays(); len(list) != 1 || !list[0].Home || list[0].State != "well" || list[0].Node != relayNode.ID() {
@@ -181,8 +181,8 @@ func TestRelayRefuses(t *testing.T) {
 	if homes := second.HomeRelays(); len(homes) != 0 {
 		t.Errorf("home relays %v", homes)
 	}
-	if full.relay.len() != 1 {
-		t.Errorf("%d registrations", full.relay.len())
+	if n, _ := full.relay.len(); n != 1 {
+		t.Errorf("%d registrations", n)
 	}
 }
 
@@ -284,5 +284,110 @@ func TestNoRelayKnown(t *testing.T) {
 	_, err = client.DialNode(timeoutContext(t, 20*time.Second), saltest.Key(77).Node(), 1)
 	if !errors.Is(err, ErrUnreachable) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// parksSoon makes a relay park connections at once.
+func parksSoon(c *Config) { c.parkAfter = 50 * time.Millisecond }
+
+// awaitParked waits until a relay has so many registrations, all without a connection.
+func awaitParked(t testing.TB, n *Node, want int) {
+	t.Helper()
+	eventually(t, "parked registrations", func() bool {
+		registered, parked := n.relay.len()
+		return registered == want && parked == want && openLinks(n) == 0
+	})
+}
+
+// TestParkedRegistration: a registration outlives its connection. Dials go through it,
+// sessions with the relay itself work, and its end is noticed on either side.
+func TestParkedRegistration(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	relayNode := testNode(t, 3, r, isRelay, parksSoon)
+	client := testNode(t, 1, r, v4Only, knows(relayNode), publishes(r, 1))
+	server := testNode(t, 2, r, v6Only, knows(relayNode), publishes(r, 2))
+	awaitHomes(t, client, relayNode)
+	awaitHomes(t, server, relayNode)
+	awaitParked(t, relayNode, 2)
+	service := provide(r, 100, server)
+	server.Handle(service, echo)
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	exchange(t, c)
+	if p := client.Peers(); len(p) != 1 || p[0].Relay != relayNode.ID() {
+		t.Errorf("peers %+v", p)
+	}
+	// With the relay itself another connection is made, and goes again.
+	mine := provide(r, 101, relayNode)
+	relayNode.Handle(mine, echo)
+	d, err := client.Dial(timeoutContext(t, 20*time.Second), mine, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, d)
+	exchange(t, c)
+	d.Close()
+	exchange(t, c)
+	// Probes go on coming back.
+	if list := client.Relays(); len(list) != 1 || list[0].State != "well" || list[0].RTT <= 0 {
+		t.Errorf("relays %+v", list)
+	}
+}
+
+// TestParkedRelayRestarts: a relay that forgot its registrations says so, and is
+// registered at again.
+func TestParkedRelayRestarts(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	relayNode := testNode(t, 3, r, isRelay, parksSoon)
+	client := testNode(t, 1, r, v4Only, knows(relayNode), publishes(r, 1))
+	server := testNode(t, 2, r, v6Only, knows(relayNode), publishes(r, 2))
+	awaitHomes(t, client, relayNode)
+	awaitHomes(t, server, relayNode)
+	awaitParked(t, relayNode, 2)
+	service := provide(r, 100, server)
+	server.Handle(service, echo)
+	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	exchange(t, c)
+	at := relayNode.carrier.locators()[0]
+	if err := relayNode.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := testNode(t, 3, r, isRelay, parksSoon, func(c *Config) { c.Listen = netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port()) })
+	begun := time.Now()
+	exchange(t, c)
+	t.Logf("went on within %v", time.Since(begun))
+	awaitParked(t, again, 2)
+	exchange(t, c)
+}
+
+// TestParkedNodeVanishes: a relay forgets a node that fell silent.
+func TestParkedNodeVanishes(t *testing.T) {
+	needRelays(t)
+	relayNode := testNode(t, 3, nil, isRelay, parksSoon)
+	client := testNode(t, 1, nil, knows(relayNode))
+	awaitHomes(t, client, relayNode)
+	awaitParked(t, relayNode, 1)
+	_ = client.carrier.close()
+	relayNode.relay.sweep(time.Now())
+	if n, _ := relayNode.relay.len(); n != 1 {
+		t.Fatal("swept at once")
+	}
+	eventually(t, "the node's silence", func() bool {
+		relayNode.relay.mu.Lock()
+		defer relayNode.relay.mu.Unlock()
+		return relayNode.relay.served[client.ID()].anchor.assoc.Info().LastAsked.Before(time.Now().Add(-100 * time.Millisecond))
+	})
+	relayNode.relay.sweep(time.Now().Add(goneAfter))
+	if n, _ := relayNode.relay.len(); n != 0 {
+		t.Error("not swept")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/sal/homes"
 	"scn.alt/scn/sal/relay"
+	"scn.alt/scn/sal/underlay"
 )
 
 const (
@@ -31,6 +32,10 @@ const (
 	maxRelayed = 3
 	// lookInterval is how often the paths to relays are looked at.
 	lookInterval = time.Second
+	// renewInterval is how often a registration is made anew that has no connection,
+	// renewRetry the shortest pause between attempts while the relay is silent.
+	renewInterval = 20 * time.Minute
+	renewRetry    = 5 * time.Second
 	// askBootstrap is how often the network file is looked at for relays.
 	askBootstrap = 30 * time.Second
 )
@@ -92,8 +97,11 @@ type registration struct {
 	cancel context.CancelFunc
 	ready  chan struct{} // closed when it stands or has failed
 
-	link   *link // nil until it stands
+	anchor *anchor // nil until it stands
+	link   *link   // nil before, and once its connection is parked
 	since  time.Time
+	renew  time.Time // when to register anew
+	tries  int       // of that, in a row, in vain
 	health *homes.Health
 	home   bool
 	needed time.Time // until when it is needed for others' sake
@@ -174,16 +182,23 @@ func (r *relays) registerLocked(id identity.NodeID, home bool) func() {
 			return nil
 		}
 		g.home = true
-		if g.link != nil {
+		if g.anchor != nil {
 			r.core.Registered(time.Now(), id, g.health.RTT())
 		}
 		return nil
 	}
-	ctx, cancel := context.WithCancel(r.node.ctx)
-	g := &registration{relay: id, cancel: cancel, ready: make(chan struct{}), home: home, peers: make(map[identity.NodeID]struct{})}
+	g, start := r.beginLocked(id)
+	g.home = home
 	r.regs[id] = g
+	return start
+}
+
+// beginLocked returns a registration and what makes it.
+func (r *relays) beginLocked(id identity.NodeID) (*registration, func()) {
+	ctx, cancel := context.WithCancel(r.node.ctx)
+	g := &registration{relay: id, cancel: cancel, ready: make(chan struct{}), peers: make(map[identity.NodeID]struct{})}
 	where := slices.Clone(r.where[id])
-	return func() {
+	return g, func() {
 		if !r.node.spawn(func() { r.run(ctx, g, where) }) {
 			cancel()
 		}
@@ -197,11 +212,19 @@ func (r *relays) dropLocked(id identity.NodeID) func() {
 		return nil
 	}
 	g.home = false
-	if g.link != nil && time.Now().Before(g.needed) && g.health.Verdict() == homes.Well {
+	if g.anchor != nil && time.Now().Before(g.needed) && g.health.Verdict() == homes.Well {
 		return nil
 	}
+	return r.endLocked(g)
+}
+
+// endLocked ends a registration. It returns what is left to do.
+func (r *relays) endLocked(g *registration) func() {
 	r.forgetLocked(g)
-	return g.cancel
+	return func() {
+		g.cancel()
+		r.node.relayChanged(g.relay)
+	}
 }
 
 // forgetLocked takes a registration off the list, so that nothing is sent by it.
@@ -209,40 +232,114 @@ func (r *relays) forgetLocked(g *registration) {
 	if r.regs[g.relay] == g {
 		delete(r.regs, g.relay)
 	}
-	if !g.over {
-		g.over = true
-		if g.link == nil {
-			close(g.ready)
-		}
+	if g.over {
+		return
 	}
+	g.over = true
+	if g.anchor == nil {
+		close(g.ready)
+		return
+	}
+	if now := r.regs[g.relay]; now == nil || now.anchor == nil || now.anchor.assoc != g.anchor.assoc {
+		g.anchor.assoc.DropRelay()
+	}
+	g.anchor.release()
 }
 
-// run makes one registration and keeps it until it ends.
+// run makes one registration and keeps it until it ends, or its connection is parked.
 func (r *relays) run(ctx context.Context, g *registration, where []netip.AddrPort) {
-	defer g.cancel()
 	c, err := r.register(ctx, g, where)
 	if err == nil {
 		err = r.listen(ctx, g, c)
-		r.leave(g, c.link)
+		if errors.Is(err, ErrLost) {
+			<-c.link.ctx.Done() // the session learns of it first
+		}
+		parked := c.link.parked() && r.park(g)
 		_ = c.Close()
-	}
-	r.node.cfg.Logger.Debug("registration ended", "peer", g.relay.Short(), "err", err)
-	r.mu.Lock()
-	mine := r.regs[g.relay] == g
-	home := g.home
-	r.forgetLocked(g)
-	if mine && home {
-		var refused *relayRefusal
-		if errors.As(err, &refused) {
-			r.core.Refused(time.Now(), g.relay, refused.after)
-		} else {
-			r.core.Failed(time.Now(), g.relay)
+		if parked {
+			return
 		}
 	}
+	g.cancel()
+	r.node.cfg.Logger.Debug("registration ended", "peer", g.relay.Short(), "err", err)
+	r.mu.Lock()
+	r.lostLocked(g, err)
 	todo := r.takeLocked()
 	r.mu.Unlock()
 	r.do(todo)
 	r.node.relayChanged(g.relay)
+}
+
+// park keeps a registration although its session has ended.
+func (r *relays) park(g *registration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g.link = nil
+	return !g.over
+}
+
+// lostLocked handles the end of a registration that this node did not want to end.
+func (r *relays) lostLocked(g *registration, err error) {
+	now := r.regs[g.relay]
+	r.forgetLocked(g)
+	var refused *relayRefusal
+	switch {
+	case now != nil && now != g: // it was to take the place of one that stands
+		now.tries++
+	case now == nil || !g.home:
+	case errors.As(err, &refused):
+		r.core.Refused(time.Now(), g.relay, refused.after)
+	default:
+		r.core.Failed(time.Now(), g.relay)
+	}
+}
+
+// renewLocked makes a registration anew that has no connection any more: to be told of
+// other relays, and because the relay may have forgotten it.
+func (r *relays) renewLocked(now time.Time, g *registration) func() {
+	if g.link != nil || now.Before(g.renew) {
+		return nil
+	}
+	g.renew = now.Add(min(renewRetry<<min(g.tries, 6), renewInterval))
+	_, start := r.beginLocked(g.relay)
+	return start
+}
+
+// heardWord is called by the carrier when a relay says something.
+func (r *relays) heardWord(id identity.NodeID, word underlay.RelayWord, about relay.Prefix) {
+	switch word {
+	case underlay.RelayUnknownNode:
+		r.noteUnknown(id, about)
+	case underlay.RelayUnregistered:
+		r.mu.Lock()
+		var todo []func()
+		if g := r.regs[id]; g != nil && g.anchor != nil && g.link == nil {
+			todo = append(todo, r.endLocked(g))
+			if g.home {
+				r.core.Failed(time.Now(), id)
+			}
+			todo = append(todo, r.takeLocked()...)
+		}
+		r.mu.Unlock()
+		r.do(todo)
+	}
+}
+
+// dead is called when no path to a relay was found for too long.
+func (r *relays) dead(a association) {
+	r.mu.Lock()
+	var todo []func()
+	for id, g := range r.regs {
+		if g.anchor != nil && g.anchor.assoc == a && g.link == nil {
+			todo = append(todo, r.endLocked(g))
+			if g.home {
+				r.core.Failed(time.Now(), id)
+			}
+		}
+	}
+	todo = append(todo, r.takeLocked()...)
+	r.mu.Unlock()
+	r.do(todo)
 }
 
 // loop does what is due until the node is closed.
@@ -294,19 +391,22 @@ func (r *relays) tick() (due time.Time) {
 		if g.health == nil {
 			continue
 		}
-		if !g.link.usable() { // both nodes dialled; the connections' last use must not be this
-			todo = append(todo, g.cancel)
+		if g.link != nil && g.link.isRetired() {
+			todo = append(todo, g.cancel) // both dialled: the other connection is kept
 			continue
 		}
 		g.health.Busy(now, busy.relays[id])
-		if g.link.assoc.Info().Lost {
+		if g.anchor.assoc.Info().Lost {
 			g.health.Check(now)
 		}
 		at(now.Add(lookInterval))
 		if serials := g.health.Tick(now); len(serials) > 0 {
-			probes = append(probes, probe{g.link.assoc, serials})
+			probes = append(probes, probe{g.anchor.assoc, serials})
 		}
 		at(g.health.Deadline())
+		if verdict := g.health.Verdict(); verdict == homes.Silent || now.Sub(g.since) >= renewInterval {
+			todo = append(todo, r.renewLocked(now, g))
+		}
 		if g.home {
 			r.core.Ails(now, id, g.health.Verdict())
 			continue
@@ -319,8 +419,7 @@ func (r *relays) tick() (due time.Time) {
 			}
 		}
 		if !now.Before(g.needed) || g.health.Verdict() == homes.Silent {
-			r.forgetLocked(g)
-			todo = append(todo, g.cancel)
+			todo = append(todo, r.endLocked(g))
 			continue
 		}
 		at(g.needed)
@@ -381,16 +480,26 @@ func (r *relays) know(id identity.NodeID, where []netip.AddrPort, source homes.S
 }
 
 // registered returns the relays at which this node is registered.
-func (r *relays) registered() map[identity.NodeID]*link {
+func (r *relays) registered() map[identity.NodeID]*anchor {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	up := make(map[identity.NodeID]*link, len(r.regs))
+	up := make(map[identity.NodeID]*anchor, len(r.regs))
 	for id, g := range r.regs {
-		if g.link != nil && !g.over {
-			up[id] = g.link
+		if g.anchor != nil && !g.over {
+			up[id] = g.anchor
 		}
 	}
 	return up
+}
+
+// anchorOf returns the association with a relay at which this node is registered.
+func (r *relays) anchorOf(id identity.NodeID) *anchor {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g := r.regs[id]; g != nil && !g.over {
+		return g.anchor
+	}
+	return nil
 }
 
 // moved notes that this host changed its network.

@@ -10,6 +10,7 @@ import (
 	"scn.alt/scn/sal/homes"
 	"scn.alt/scn/sal/path"
 	"scn.alt/scn/sal/relay"
+	"scn.alt/scn/sal/underlay"
 )
 
 const (
@@ -116,6 +117,9 @@ func (n *Node) pushRemotes(id identity.NodeID) {
 	p.where.pushed = all
 	assocs := p.associations()
 	n.mu.Unlock()
+	if a := n.relays.anchorOf(id); a != nil && !slices.Contains(assocs, a.assoc) {
+		assocs = append(assocs, a.assoc)
+	}
 	for _, a := range assocs {
 		a.SetLocators(slices.Clone(all))
 	}
@@ -180,6 +184,9 @@ func (n *Node) firstCandidate(ctx context.Context, id identity.NodeID) record.Ca
 // resolvePeer asks where a node is now and tells its associations. It returns at
 // once; the carrier calls it when no path is left.
 func (n *Node) resolvePeer(id identity.NodeID) {
+	if !n.interested(id) {
+		return
+	}
 	n.spawn(func() {
 		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.HandshakeTimeout)
 		defer cancel()
@@ -195,6 +202,16 @@ func (n *Node) resolvePeer(id identity.NodeID) {
 			}
 		}
 	})
+}
+
+// interested reports whether anything here needs a path to a node. Those registered at
+// this relay find it again by themselves.
+func (n *Node) interested(id identity.NodeID) bool {
+	n.mu.Lock()
+	p := n.peers[id]
+	connected := p != nil && (len(p.links) > 0 || p.dial != nil)
+	n.mu.Unlock()
+	return connected || n.relays.wanted(id)
 }
 
 // reachByRelay has this node register at relays of a peer, if it is at none of them.
@@ -258,6 +275,11 @@ func (n *Node) relayUnknowing(prefix relay.Prefix) {
 	for _, id := range affected {
 		n.pushRemotes(id)
 	}
+}
+
+// relayWord is called by the carrier.
+func (n *Node) relayWord(id identity.NodeID, word underlay.RelayWord, about relay.Prefix) {
+	n.relays.heardWord(id, word, about)
 }
 
 // relaysChanged is called with this node's home relays.

@@ -83,4 +83,7 @@ const (
 	closeProtocol quic.ApplicationErrorCode = 6
 	// closeOverCapacity means the node has too many connections.
 	closeOverCapacity quic.ApplicationErrorCode = 7
+	// closeParked means that nothing but a registration at a relay needs the
+	// connection, and that needs only its association.
+	closeParked quic.ApplicationErrorCode = 8
 )

@@ -23,6 +23,7 @@ import (
 const (
 	resetLabel   = "scn/1 stateless reset"
 	tokenLabel   = "scn/1 retry token"
+	relayLabel   = "scn/1 relay tokens"
 	sessionLabel = "EXPORTER-scn-session-v1"
 )
 

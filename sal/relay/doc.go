@@ -30,6 +30,10 @@
 // leg, the same in both directions. The datagram is what would have been the UDP
 // payload; it is never wrapped twice. A field is added by taking another type.
 //
+// Nobody as the source means that the relay itself speaks; what it says is defined where
+// it is sent, in sal/underlay. A node may be its own destination: so it sees whether the
+// relay works.
+//
 // # Bounds
 //
 // Registrations are bounded in number. Each may have [Limits.PerNode] bytes a

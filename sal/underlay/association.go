@@ -47,6 +47,7 @@ type Association struct {
 	// Traffic, on the socket's clock (0: never).
 	lastSent, lastReceived   atomic.Int64
 	lastRelayed              atomic.Int64 // sent for others, or through a relay
+	asked                    atomic.Int64 // the peer last asked for something to be forwarded
 	bytesSent, bytesReceived atomic.Uint64
 	moving                   atomic.Bool // traffic is being told to the machine
 	unknownAt                atomic.Int64
@@ -109,6 +110,9 @@ type Info struct {
 	// the last move or the last time a lost path was found again; 0 if nothing
 	// came since. Where no data was to be sent it counts that pause too.
 	LastGap time.Duration
+	// LastAsked is when the peer last asked this relay to forward something, if only to
+	// itself.
+	LastAsked time.Time
 	// LastReceived is when a QUIC packet of this peer came last.
 	LastReceived time.Time
 	// BytesSent and BytesReceived count QUIC packets; resent ones once.
@@ -137,6 +141,7 @@ func (a *Association) Info() Info {
 	i.LastMove = a.s.time(a.movedAt.Load())
 	i.LastGap = time.Duration(a.gap.last.Load())
 	i.LastReceived = a.s.time(a.lastReceived.Load())
+	i.LastAsked = a.s.time(a.asked.Load())
 	if why := a.why.Load(); why != nil {
 		i.Why = *why
 	}

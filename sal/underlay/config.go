@@ -86,6 +86,10 @@ type Config struct {
 	// told.
 	RelayEcho func(relay identity.NodeID, serial uint64)
 
+	// RelayWord receives what a relay says to this node, and the node it says it
+	// about, if any. Default: nobody is told.
+	RelayWord func(relay identity.NodeID, word RelayWord, about [8]byte)
+
 	// RelaysTold receives the relays at which a peer says it can be reached: at most
 	// path.MaxRelays, nothing but its word. The receiver owns the slice. Default:
 	// nobody is told.

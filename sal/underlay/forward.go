@@ -21,6 +21,7 @@ type forwarder struct {
 	table *relay.Table[*Association]
 	sieve relay.Sieve
 	held  atomic.Int32 // datagrams on their way through the engine
+	said  atomic.Int64 // when a stranger was last told that it is one
 }
 
 // maxHeld bounds the datagrams that wait until the engine has looked at what came
@@ -105,6 +106,7 @@ func (r *receiver) forward(b []byte, joined bool) {
 	if c.from == nil || c.token != token {
 		from := f.table.Sender(token, n)
 		if from == nil {
+			f.sayUnregistered(token, &r.arrival, len(b))
 			return
 		}
 		if !from.Peer.owns(r.from) {
@@ -145,6 +147,7 @@ func (f *forwarder) forward(from *relay.Registration[*Association], b []byte, se
 		return
 	}
 	from.Peer.relayedIn(inner, now)
+	from.Peer.asked.Store(now)
 	to, verdict := f.table.Route(time.Duration(now), from, h.Node, n, len(b))
 	switch verdict {
 	case relay.Forward:
@@ -177,7 +180,13 @@ func (f *forwarder) forward(from *relay.Registration[*Association], b []byte, se
 
 // tellUnknown tells a sender of a destination that is not registered.
 func (f *forwarder) tellUnknown(from *relay.Registration[*Association], to relay.Prefix, now int64) {
-	if tell := f.s.cfg.RelayUnknown; tell != nil && f.table.Tell(time.Duration(now), from, to) {
+	if !f.table.Tell(time.Duration(now), from, to) {
+		return
+	}
+	if back := from.Peer.route.Load(); back != nil && !back.relayed {
+		f.say(back, from.Token, RelayUnknownNode, to)
+	}
+	if tell := f.s.cfg.RelayUnknown; tell != nil {
 		f.s.notify(func() { tell(from.Node, to) })
 	}
 }

@@ -11,9 +11,6 @@ import (
 // which to the relay it looks like.
 const probeSize = 48
 
-// maxEchoes bounds those that wait to be told.
-const maxEchoes = 256
-
 // ProbeRelay sends a datagram to this node itself through the peer, a relay at which
 // it is registered. Config.RelayEcho is told when it comes back. The relay forwards it
 // as it does any other, so it tells what becomes of those.
@@ -32,16 +29,10 @@ func (r *receiver) echoed(way *relayWay, inner []byte) {
 		r.s.metrics.dropMalformed.Add(1)
 		return
 	}
-	f := r.s.cfg.RelayEcho
-	if r.s.echoes.Add(1) > maxEchoes || f == nil {
-		r.s.echoes.Add(-1)
-		return // more than anybody asked for
+	if f := r.s.cfg.RelayEcho; f != nil {
+		serial := binary.BigEndian.Uint64(inner[9:])
+		r.tell(func() { f(way.a.node, serial) })
 	}
-	serial := binary.BigEndian.Uint64(inner[9:])
-	r.s.notify(func() {
-		r.s.echoes.Add(-1)
-		f(way.a.node, serial)
-	})
 }
 
 // isSelf reports whether a relayed datagram is this node's own.

@@ -288,7 +288,11 @@ func (r *receiver) unwrap(b []byte) []byte {
 			way.a.fromUnknown(len(b), &r.arrival)
 			return nil
 		}
-		if r.s.isSelf(h.Node) {
+		switch {
+		case h.Node == relay.Prefix{}:
+			r.heardWord(way, inner)
+			return nil
+		case r.s.isSelf(h.Node):
 			r.echoed(way, inner)
 			return nil
 		}

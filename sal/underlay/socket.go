@@ -77,7 +77,7 @@ type Socket struct {
 	meters     linkMeters
 	metrics    counters
 	closed     atomic.Bool
-	echoes     atomic.Int32 // of probes of relays, waiting to be told
+	told       atomic.Int32 // of what relays said or sent back, waiting to be told
 
 	events  chan event // from the data path to the engine
 	inbox   inbox
