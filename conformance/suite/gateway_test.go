@@ -40,7 +40,7 @@ func newYard(t *testing.T) *yard {
 	t.Helper()
 	require(t, "curl", "ip")
 	y := &yard{world: newWorld(t)}
-	lan := y.Lab.Switch("yard", "192.168.77.0/24", "fd77::/64")
+	lan := y.Switch("yard", "192.168.77.0/24", "fd77::/64")
 	y.client.Stop()
 	y.client.host.Attach(lan, 1)
 	// What only the operator decides (see tun/guest): IPv6 is forwarded by all links, or
