@@ -395,6 +395,11 @@ func TestReplayElsewhere(t *testing.T) {
 	if r.AppHash() != status.AppHash || r.Block() != status.Block {
 		t.Error("the replay came elsewhere")
 	}
+	var last Progress
+	audited := must[Status](t)(c.Audit(ctx, func(p Progress) { last = p }))
+	if audited.Block != status.Block || last.Height != status.Height || last.Of != status.Height || last.Transactions == 0 {
+		t.Errorf("the audit came elsewhere: %+v, %+v", audited, last)
+	}
 	if blocks := must[[]Block](t)(c.Blocks(ctx, status.Height+1)); len(blocks) != 0 {
 		t.Error("blocks above the newest")
 	}

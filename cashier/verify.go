@@ -126,12 +126,20 @@ func (r Result) asError() error {
 	return errors.New("accepted before")
 }
 
+// Progress is how far a verification has come.
+type Progress struct {
+	// Height is the last block checked, Of the one to reach.
+	Height, Of uint64
+	// Transactions is how many were checked.
+	Transactions uint64
+}
+
 // Verify replays every block from the first, checks every hash and signature, and
 // compares the outcome with every row of the store. It works on a snapshot, beside
 // the running ledger, with the state in a scratch store in memory. progress, if
 // not nil, is called after each block. An error wrapping ErrCorrupt says what is
 // wrong; the ledger itself goes on.
-func (l *Ledger) Verify(ctx context.Context, progress func(height, of uint64)) error {
+func (l *Ledger) Verify(ctx context.Context, progress func(Progress)) error {
 	if err := l.enter(); err != nil {
 		return err
 	}
@@ -155,7 +163,7 @@ func (l *Ledger) Verify(ctx context.Context, progress func(height, of uint64)) e
 	return errors.Join(verify(stopped, snapshot, scratch, l.cfg.Network, progress), scratch.Close())
 }
 
-func verify(stopped func() error, r reader, scratch *pebble.DB, network identity.NetworkID, progress func(height, of uint64)) error {
+func verify(stopped func() error, r reader, scratch *pebble.DB, network identity.NetworkID, progress func(Progress)) error {
 	var h head
 	var genesis Genesis
 	for _, m := range []struct {
@@ -181,19 +189,21 @@ func verify(stopped func() error, r reader, scratch *pebble.DB, network identity
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	for replay.Height() < h.Height {
+	done := Progress{Of: h.Height}
+	for done.Height < h.Height {
 		if err := stopped(); err != nil {
 			return err
 		}
-		b, err := loadBlock(r, replay.Height()+1)
+		b, err := loadBlock(r, done.Height+1)
 		if err != nil {
 			return err
 		}
 		if _, err := replay.Apply(b); err != nil {
 			return err
 		}
+		done.Height, done.Transactions = done.Height+1, done.Transactions+uint64(len(b.Transactions))
 		if progress != nil {
-			progress(replay.Height(), h.Height)
+			progress(done)
 		}
 	}
 	if replay.head != h {

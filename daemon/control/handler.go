@@ -21,6 +21,7 @@ type Backend interface {
 	AccessBackend
 	VerdictBackend
 	DrainBackend
+	LedgerBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
 	Ping(ctx context.Context, name string) (Ping, error)
@@ -83,6 +84,7 @@ func Handler(b Backend) http.Handler {
 	handleAccess(mux, b)
 	handleVerdicts(mux, b)
 	handleDrain(mux, b)
+	handleLedger(mux, b)
 	return mux
 }
 

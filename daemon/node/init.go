@@ -10,6 +10,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"scn.alt/scn/cashier"
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/network"
 )
@@ -20,6 +22,8 @@ type InitConfig struct {
 	// NewNetwork is the name of a network to found; the node becomes its
 	// bootstrap node, authority and first relay.
 	NewNetwork string
+	// Credits is what the founding node's account begins with. Default: no money.
+	Credits voucher.Amount
 	// Advertise is the address others reach a founding node at.
 	Advertise netip.AddrPort
 	// NetworkFile is the network to join.
@@ -79,6 +83,12 @@ func (cfg InitConfig) validate() error {
 	if cfg.NewNetwork != "" && (!cfg.Advertise.IsValid() || cfg.Advertise.Port() == 0 || cfg.Advertise.Addr().IsUnspecified()) {
 		errs = append(errs, errors.New("a new network needs the address others reach this node at: --advertise IP:PORT"))
 	}
+	if limit := cashier.DefaultParameters().SupplyCap; cfg.Credits > limit {
+		errs = append(errs, fmt.Errorf("an account begins with at most %s credits", limit))
+	}
+	if cfg.Credits > 0 && cfg.NewNetwork == "" {
+		errs = append(errs, errors.New("only a new network's first account begins with credits"))
+	}
 	if cfg.NewNetwork != "" && cfg.Mobile {
 		errs = append(errs, errors.New("the node that starts a network must stay where it is: it cannot be mobile"))
 	}
@@ -87,7 +97,8 @@ func (cfg InitConfig) validate() error {
 
 func (d Directory) fill(cfg InitConfig) (identity.NodeID, error) {
 	// The node's key is written last: it is what makes the directory a node.
-	if _, err := d.makeKey(accountKeyFile); err != nil {
+	accountKey, err := d.makeKey(accountKeyFile)
+	if err != nil {
 		return identity.NodeID{}, err
 	}
 	nodeKey, err := d.makeKey(nodeKeyFile + ".new")
@@ -96,7 +107,7 @@ func (d Directory) fill(cfg InitConfig) (identity.NodeID, error) {
 	}
 	file := cfg.NetworkFile
 	if cfg.NewNetwork != "" {
-		if file, err = d.found(cfg, nodeKey.Node()); err != nil {
+		if file, err = d.found(cfg, nodeKey.Node(), accountKey.Account()); err != nil {
 			return identity.NodeID{}, err
 		}
 	}
@@ -113,7 +124,7 @@ func (d Directory) fill(cfg InitConfig) (identity.NodeID, error) {
 }
 
 // found makes the founder's key and signs the network's first file.
-func (d Directory) found(cfg InitConfig, self identity.NodeID) ([]byte, error) {
+func (d Directory) found(cfg InitConfig, self identity.NodeID, account identity.AccountID) ([]byte, error) {
 	key, err := d.makeKey(networkKeyFile)
 	if err != nil {
 		return nil, err
@@ -123,6 +134,9 @@ func (d Directory) found(cfg InitConfig, self identity.NodeID) ([]byte, error) {
 		Bootstrap:   []network.Peer{{Node: self, Addresses: []netip.AddrPort{cfg.Advertise}}},
 		Authorities: []identity.NodeID{self},
 		Admission:   network.Open,
+	}
+	if cfg.Credits > 0 {
+		f.Parameters = map[string]any{genesisParameter: account.String() + "=" + cfg.Credits.String()}
 	}
 	signed, err := f.Sign(key)
 	return signed.Bytes(), err

@@ -20,6 +20,8 @@ import (
 type ledgerAPI interface {
 	cashier.Submitter
 	Lookup(ctx context.Context, n name.Name) (cashier.Answer, error)
+	Status(ctx context.Context) (cashier.Status, error)
+	Account(ctx context.Context, id identity.AccountID) (cashier.Account, error)
 }
 
 // NameInfo is what is known of a name.
@@ -35,8 +37,12 @@ type NameInfo struct {
 func (n *Node) openLedger() error {
 	file := n.Network()
 	if file.IsAuthority(n.ID()) {
+		balances, err := parseGenesis(file.Text(genesisParameter, ""))
+		if err != nil {
+			return err
+		}
 		l, err := cashier.Open(n.dir.join(ledgerDir), n.key, cashier.Config{
-			Network: file.ID, RealZone: n.cfg.RealZone, Clock: n.Now, Logger: n.log.With("layer", "cashier"),
+			Network: file.ID, Balances: balances, RealZone: n.cfg.RealZone, Clock: n.Now, Logger: n.log.With("layer", "cashier"),
 		})
 		if err != nil {
 			return fmt.Errorf("ledger: %w", err)

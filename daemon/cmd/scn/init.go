@@ -10,11 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/daemon"
 )
 
 func (a *app) initCommand() *cobra.Command {
-	var newNetwork, networkPath, advertise, listen string
+	var newNetwork, networkPath, advertise, listen, credits string
 	var mobile bool
 	cmd := &cobra.Command{
 		Use:   "init (--new-network NAME --advertise IP:PORT | --network FILE)",
@@ -52,6 +53,12 @@ It prints the node's ID.`,
 					errs = append(errs, err)
 				}
 			}
+			if credits != "" {
+				var err error
+				if cfg.Credits, err = voucher.ParseAmount(credits); err != nil {
+					errs = append(errs, fmt.Errorf("--credits: %w", err))
+				}
+			}
 			if err := errors.Join(errs...); err != nil {
 				return usageError{err}
 			}
@@ -69,6 +76,7 @@ It prints the node's ID.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&newNetwork, "new-network", "", "start a network of this name")
+	f.StringVar(&credits, "credits", "", "credits the account of a new network's first node begins with (default none)")
 	f.StringVar(&advertise, "advertise", "", "the IP:PORT (UDP) others reach this node at")
 	f.StringVar(&networkPath, "network", "", "join the network of this file")
 	f.StringVar(&listen, "listen", "", "UDP IP:PORT of the sessions (default: all addresses, port 47700)")

@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"wait-ready": waitReady, "exec-code": execCode, "tcp-echo": tcpEcho, "has-mode": hasMode, "ids": ids, "wait-output": waitOutput,
+			"wait-ready": waitReady, "exec-code": execCode, "tcp-echo": tcpEcho, "has-mode": hasMode, "account-of": accountOf, "ids": ids, "wait-output": waitOutput,
 		},
 	})
 }
@@ -90,6 +90,21 @@ func waitReady(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// accountOf puts the account of the daemon of a directory into an environment
+// variable.
+func accountOf(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: account-of DIR VARIABLE")
+	}
+	socket, err := daemon.SocketOf(ts.MkAbs(args[0]))
+	ts.Check(err)
+	c := control.NewClient(socket)
+	defer c.Close()
+	s, err := c.Status(context.Background())
+	ts.Check(err)
+	ts.Setenv(args[1], s.AccountID.String())
 }
 
 // tcpEcho starts an echo server that ends with the script, and puts its port into an

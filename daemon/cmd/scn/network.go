@@ -11,7 +11,7 @@ import (
 func (a *app) networkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "network",
-		Short:   "show the network, and say who may join it",
+		Short:   "show the network, its rules, and say who may join it",
 		Example: example("scn network show", "scn network admit NODEID"),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -62,7 +62,7 @@ func (a *app) networkCommand() *cobra.Command {
 			},
 		}
 	}
-	cmd.AddCommand(show,
+	cmd.AddCommand(show, a.networkParams(),
 		change("admit", "let a node in and make admission a list", func(c *control.Client, cmd *cobra.Command, q control.NameRequest) error {
 			return c.Admit(cmd.Context(), q)
 		}),
