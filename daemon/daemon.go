@@ -223,6 +223,7 @@ func (d *daemon) openMetrics(ctx context.Context, group *errgroup.Group) error {
 		"sal":     func() any { return d.node.Sessions().Metrics() },
 		"routing": func() any { return d.node.Router().Metrics() },
 		"naming":  func() any { return d.node.Names().Metrics() },
+		"access":  func() any { return d.node.AccessMetrics() },
 		"verdict": func() any { return d.node.Verdicts().Metrics() },
 		"portmap": func() any { return d.node.PortMetrics() },
 		"tunnel":  func() any { return d.node.TunnelMetrics() },

@@ -29,8 +29,10 @@
 //	Overlay.Dial answers          IPv4                            IPv6
 //	accepted                      SYN-ACK                         SYN-ACK
 //	refused (ECONNREFUSED)        RST: "connection refused"       RST
-//	over capacity (EAGAIN)        RST                             RST
-//	not authorised (EACCES)       ICMP 3/13: "no route to host"   ICMPv6 1/1: "permission denied"
+//	over capacity, draining (EAGAIN)
+//	                              RST                             RST
+//	not authorised, payment asked (EACCES)
+//	                              ICMP 3/13: "no route to host"   ICMPv6 1/1: "permission denied"
 //	unreachable, timeout, other   ICMP 3/1: "no route to host"    ICMPv6 1/3: "no route to host"
 //
 // A first SYN is held until the answer is known; its retransmissions are absorbed. A

@@ -373,6 +373,9 @@ func TestRulesEndForbiddenSessions(t *testing.T) {
 	if _, err := out.Read(make([]byte, 1)); !errors.Is(err, syscall.EACCES) {
 		t.Errorf("the forbidden session reads %v, want EACCES", err)
 	}
+	if m := s.AccessMetrics(); m.Ended != 1 || m.Allowed != 3 || m.Denied != 0 {
+		t.Errorf("metrics %+v", m)
+	}
 	for name, c := range map[string]net.Conn{"another node's": stays, "another protocol's": packets} {
 		if err := use(c); err != nil {
 			t.Errorf("%s session broke: %v", name, err)

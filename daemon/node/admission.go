@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"scn.alt/scn/daemon/access"
@@ -34,6 +35,9 @@ func (n *Node) authorize(peer identity.NodeID, service identity.ServiceID, port 
 		return nil
 	}
 	action, _ := n.judge(book, s, access.Request{Caller: access.Caller{Node: peer}, Port: port, Protocol: protocol})
+	if action == access.Deny {
+		n.admissions.denied.Add(1)
+	}
 	return refusal(action)
 }
 
@@ -107,9 +111,27 @@ func (n *Node) rulesChanged() {
 func (n *Node) endForbidden() {
 	if sessions := n.clock.Load(); sessions != nil {
 		if ended := sessions.EndServed(n.judgeServed); ended > 0 {
+			n.admissions.ended.Add(uint64(ended))
 			n.log.Info("sessions ended that the rules forbid now", "sessions", ended)
 		}
 	}
+}
+
+// admissions counts what the rules said.
+type admissions struct{ allowed, denied, asked, ended atomic.Uint64 }
+
+// AccessMetrics is a snapshot of what the rules said of sessions to this node's
+// services.
+type AccessMetrics struct {
+	// Allowed, Denied and Asked are sessions that peers wanted to open, Ended those
+	// that were open when new rules forbade them.
+	Allowed, Denied, Asked, Ended uint64
+}
+
+// AccessMetrics returns the counters of the rules.
+func (n *Node) AccessMetrics() AccessMetrics {
+	c := &n.admissions
+	return AccessMetrics{Allowed: c.allowed.Load(), Denied: c.denied.Load(), Asked: c.asked.Load(), Ended: c.ended.Load()}
 }
 
 // watchGroups ends the sessions of groups that expire, until ctx ends.

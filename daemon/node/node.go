@@ -55,7 +55,8 @@ type Node struct {
 	// newRules tells that the rules have changed. Its capacity is one.
 	newRules chan struct{}
 
-	accounts accountTable // which accounts the peers have proved
+	accounts   accountTable // which accounts the peers have proved
+	admissions admissions   // what the rules said
 
 	ports        *portmap.Mapper // nil unless a router is asked
 	lastOwn      atomic.Pointer[[]netip.AddrPort]

@@ -75,6 +75,7 @@ type served struct {
 	try      func(context.Context) error // nil without a check
 	monitor  *health.Monitor             // of a started service with a check
 	draining atomic.Bool
+	entered  atomic.Int64 // sessions being opened, or open
 	state    atomic.Pointer[string]
 }
 
@@ -125,18 +126,23 @@ func (n *Node) handle(s *served) sal.Handler {
 }
 
 func (n *Node) handleIncoming(ctx context.Context, s *served, in *sal.Incoming) error {
+	s.entered.Add(1) // before it looks whether the service drains: who drains it counts us
+	defer s.entered.Add(-1)
 	book := n.rules.Book()
 	action, caller := n.admitIncoming(ctx, book, s, in)
 	switch action {
 	case access.Allow:
+		n.admissions.allowed.Add(1)
 		if err := s.unavailable(); err != nil {
 			in.Reject(err)
 			return err
 		}
 		return s.provider.Handle(ctx, n.incoming(book, in, in.Reject, func() {}))
 	case access.Ask:
+		n.admissions.asked.Add(1)
 		return n.handleAsked(ctx, book, s, in, caller)
 	case access.Deny:
+		n.admissions.denied.Add(1)
 	}
 	in.Reject(fs.ErrPermission)
 	return fs.ErrPermission
@@ -431,6 +437,9 @@ func (n *Node) stateOf(srv *served) ServiceState {
 	s.Allow = n.rules.Book().Services[string(s.Name)].Allowing()
 	s.Draining = srv.draining.Load()
 	out := ServiceState{Service: s, Owned: srv.owned, State: *srv.state.Load(), Sessions: srv.provider.Metrics().Active}
+	if s.Draining {
+		out.Sessions = srv.entered.Load()
+	}
 	if srv.monitor != nil {
 		state := srv.monitor.State()
 		out.Health = &state

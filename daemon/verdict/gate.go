@@ -134,12 +134,12 @@ type Metrics struct {
 	// Held are the sessions that wait now.
 	Held int64
 	// Asked are the questions, FromCache those answered from memory.
-	Asked, FromCache int64
+	Asked, FromCache uint64
 	// Allowed, Denied and Paid are the sessions by their answer; Timeouts and Full
 	// those nobody decided, or could be asked about.
-	Allowed, Denied, Paid, Timeouts, Full int64
+	Allowed, Denied, Paid, Timeouts, Full uint64
 	// Failures are programs that crashed, or gave no proper answer.
-	Failures int64
+	Failures uint64
 }
 
 // New makes a Gate. Close ends it.
@@ -222,6 +222,9 @@ func (g *Gate) askLocked(key Key, id identity.ServiceID) (*pending, error) {
 	var ctx context.Context
 	ctx, p.cancel = context.WithTimeoutCause(g.ctx, g.cfg.Timeout, ErrTimeout)
 	g.open[key] = p
+	if g.cfg.Judge == nil {
+		g.cfg.Logger.Info("a session waits for the user's decision", "question", p.ID, "service", key.Service, "peer", key.Node.Short())
+	}
 	g.wg.Go(func() { g.judge(ctx, p) })
 	return p, nil
 }

@@ -202,7 +202,7 @@ func TestBounds(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	for i, want := range []int64{0, 0, 1, 1, 1, 2, 2, 2, 3} {
+	for i, want := range []uint64{0, 0, 1, 1, 1, 2, 2, 2, 3} {
 		k := key("a", byte(i/3)) // the third of each peer is too much
 		k.Port = uint16(i)
 		if i >= 6 {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,15 +59,18 @@ func (a *app) withAccess(f func(b control.AccessBackend) error) error {
 	defer c.Close()
 	err = f(c)
 	var e *control.Error
-	if !errors.As(err, &e) || e.Code != control.NotRunning || a.dir == "" {
+	if !errors.As(err, &e) || e.Code != control.NotRunning {
 		return err
 	}
-	dir, dirErr := filepath.Abs(a.dir)
+	dir, dirErr := a.directory()
 	if dirErr != nil {
-		return dirErr
+		return err
 	}
 	b, closer, dirErr := daemon.OfflineAccess(dir)
-	if dirErr != nil {
+	switch {
+	case errors.Is(dirErr, fs.ErrPermission):
+		return err // the files are not for this user; the socket may be
+	case dirErr != nil:
 		return dirErr
 	}
 	return errors.Join(f(b), closer())
