@@ -412,3 +412,17 @@ func TestStallMovesNothing(t *testing.T) {
 		t.Errorf("%d moves and %d searches", after.Moves-before.Moves, after.Searches-before.Searches)
 	}
 }
+
+// TestLossMovesNothing has a tenth of all packets lost for ten minutes while the relay
+// stands by: silence is noticed sooner then, but must not be seen where there is none.
+func TestLossMovesNothing(t *testing.T) {
+	restricted := natRestricted
+	s := behind(t, 1, &restricted, &restricted, 2*time.Minute)
+	settle(t, s)
+	s.net.loss = 0.1
+	moves := s.hosts[0].moves
+	s.run(10 * time.Minute)
+	if n := s.hosts[0].moves - moves; n > 8 {
+		t.Errorf("%d moves in ten minutes", n)
+	}
+}
