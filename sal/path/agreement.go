@@ -150,7 +150,7 @@ func (m *Machine) move(p *pair, generation uint32, resend, ours bool) {
 			gap = m.now.Sub(m.lostAt)
 		}
 		m.current = p
-		m.second = nil
+		m.second, m.spare = nil, nil
 		m.movedAt = m.now
 		if !m.lostAt.IsZero() || !ours {
 			m.replaced(from, p)
@@ -165,7 +165,7 @@ func (m *Machine) move(p *pair, generation uint32, resend, ours bool) {
 			m.roundabout()
 		}
 	}
-	m.mode = steady
+	m.mode, m.unhurried = steady, false
 	m.lostAt = time.Time{}
 	m.optimistic = false
 	m.awaiting = time.Time{}

@@ -59,6 +59,8 @@ type liveness struct {
 	// waited for a little longer.
 	readyAt time.Time
 	overdue bool
+	// unhurried is set while a keep-alive is all that waits for the answer.
+	unhurried bool
 	// lostAt is when the path was lost, or presumably so; zero in steady.
 	lostAt    time.Time
 	lastBurst time.Time
@@ -106,6 +108,7 @@ func (m *Machine) validated(p *pair) {
 // restored notes that the path in use answered.
 func (m *Machine) restored() {
 	was := m.mode
+	m.unhurried = false
 	m.vindicated()
 	m.mode = steady
 	m.awaiting = time.Time{}
@@ -132,8 +135,8 @@ func (m *Machine) suspect(all bool) {
 		}
 		return
 	}
-	if m.mode == steady {
-		m.suspected, m.readyAt, m.overdue = m.now, time.Time{}, false
+	if m.mode == steady || m.unhurried {
+		m.suspected, m.readyAt, m.overdue, m.unhurried = m.now, time.Time{}, false, false
 		m.mode = checking
 		m.checkBy = m.now.Add(m.checkTime())
 	}
@@ -173,7 +176,7 @@ func (m *Machine) lose(standbys bool) {
 		standby = m.standby(m.suspected, false)
 		m.lapsed(m.current)
 	}
-	m.mode = searching
+	m.mode, m.unhurried = searching, false
 	m.resolveWait = min(max(2*m.current.rtt.least, resolveLeast), resolveFirst)
 	m.resolveAt = m.now.Add(m.resolveWait)
 	if standby == nil {
@@ -356,7 +359,7 @@ func (m *Machine) deathAt() time.Time {
 // runTimers fires what has come due, apart from challenges and MTU probes.
 func (m *Machine) runTimers() {
 	due := func(t time.Time) bool { return !t.IsZero() && !t.After(m.now) }
-	if m.mode == steady && !m.awaiting.IsZero() && due(m.awaiting.Add(m.silence())) {
+	if (m.mode == steady || m.unhurried) && !m.awaiting.IsZero() && due(m.awaiting.Add(m.silence())) {
 		m.awaiting = time.Time{}
 		m.unanswered++
 		if m.unanswered > 1 || m.now.Sub(m.mtuChecked) > mtuCheckInterval/2 {
@@ -374,6 +377,7 @@ func (m *Machine) runTimers() {
 	if due(m.keepAliveAt()) {
 		m.suspect(false)
 		m.checkBy = m.now.Add(max(m.checkTime(), keepAliveLeast))
+		m.unhurried = true
 	}
 	if m.mode == checking && due(m.readyAt) {
 		m.readyAt = time.Time{}
@@ -416,6 +420,9 @@ func (m *Machine) Deadline() time.Time {
 		}
 	case checking:
 		t = earliest(m.checkBy, m.readyAt)
+		if m.unhurried && !m.awaiting.IsZero() {
+			t = earliest(t, m.awaiting.Add(m.silence()))
+		}
 	case searching:
 		t = earliest(m.deathAt(), m.resolveAt)
 	}

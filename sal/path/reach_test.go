@@ -426,3 +426,31 @@ func TestLossMovesNothing(t *testing.T) {
 		t.Errorf("%d moves in ten minutes", n)
 	}
 }
+
+// TestDataDuringKeepAlive has the path be dead when a keep-alive goes, for which nobody
+// hurries, and data follow at once, for which somebody waits.
+func TestDataDuringKeepAlive(t *testing.T) {
+	s := behind(t, 1, nil, nil, 0)
+	settle(t, s)
+	a := s.hosts[0]
+	for _, h := range s.hosts {
+		h.busy = false
+	}
+	s.run(20 * time.Second)
+	before := a.m.Metrics().Sent
+	for _, h := range s.hosts {
+		// Only the relay is reached any more.
+		nat := h.newNAT(h.links[0], natSymmetric, time.Minute)
+		h.links[0].nat = nat
+		nat.out(relayAddress)
+	}
+	until(t, s, 30*time.Second, func() bool { return a.m.mode == checking })
+	t.Logf("%d messages before", a.m.Metrics().Sent-before)
+	for _, h := range s.hosts {
+		h.busy = true
+	}
+	a.sendData()
+	if gap := until(t, s, 5*time.Second, agreed(s)); gap > 400*time.Millisecond {
+		t.Errorf("on the relay after %v", gap)
+	}
+}
