@@ -207,6 +207,11 @@ func (b backend) Admit(ctx context.Context, q control.NameRequest) error {
 	return explain(b.d.node.Admit(ctx, *q.Node))
 }
 
+// SetParameter implements control.Backend.
+func (b backend) SetParameter(ctx context.Context, q control.ParameterRequest) error {
+	return explain(b.d.node.SetParameter(ctx, q.Name, q.Value))
+}
+
 // Remove implements control.Backend.
 func (b backend) Remove(ctx context.Context, q control.NameRequest) error {
 	if q.Node == nil {

@@ -10,6 +10,7 @@ import (
 
 	"scn.alt/scn/cashier"
 	"scn.alt/scn/daemon/control"
+	"scn.alt/scn/daemon/node"
 	"scn.alt/scn/naming"
 	"scn.alt/scn/naming/guardian"
 	"scn.alt/scn/naming/name"
@@ -135,16 +136,12 @@ func servers(texts []string) []netip.AddrPort {
 	return out
 }
 
-// realZoneProof is the network's parameter that asks for proof of control of names
-// that exist in the Internet's zone of the same name.
-const realZoneProof = "real_zone_proof"
-
 // realZone asks the host's own servers about a name somebody wants to register. Where
 // the authority has no such servers there is no Internet whose names could be taken.
 func (d *daemon) realZone(ctx context.Context, n name.Name, account identity.AccountID) (exists, controlled bool, err error) {
 	f := d.node.Network()
 	up := d.upstream.Load()
-	if !f.Bool(realZoneProof, false) || up == nil || len(up.Servers()) == 0 {
+	if !f.Bool(node.RealZoneProof, false) || up == nil || len(up.Servers()) == 0 {
 		return false, false, nil
 	}
 	return naming.InRealZone(ctx, up, f.Zone, n, cashier.RealZoneProof(account))

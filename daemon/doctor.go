@@ -219,6 +219,9 @@ func checkRunning(ctx context.Context, s control.Status) []Finding {
 	default:
 		out = append(out, Finding{"reachability", Good, fmt.Sprintf("%d peers in the DHT, %d connected", s.DHT.Peers, len(s.Peers)), ""})
 	}
+	for _, m := range s.Mapped {
+		out = append(out, Finding{"router", Good, fmt.Sprintf("lets %s in to UDP port %d (%s)", m.Outside, m.Port, m.Protocol), ""})
+	}
 	mtu := Finding{"MTU", Good, "no path measured yet", ""}
 	for _, p := range s.Peers {
 		if p.Path.MTU > 0 && p.Path.MTU < 1428 {

@@ -31,6 +31,9 @@ func (b backend) Status(context.Context) (control.Status, error) {
 		Services: []control.Service{}, Peers: []control.Peer{},
 		NAT: sessions.NAT().String(), Relays: relaysOf(sessions), Relay: relaying(sessions),
 	}
+	for _, m := range d.node.PortMappings() {
+		s.Mapped = append(s.Mapped, control.MappedPort{Port: m.Internal, Outside: m.External, Protocol: m.Protocol})
+	}
 	if d.edge != nil {
 		v4, v6 := d.edge.Addresses()
 		s.TUN = &control.TUN{Name: d.edge.Name(), IPv4: v4, IPv6: v6}
@@ -59,6 +62,7 @@ func (d *daemon) networkStatus() control.Network {
 	n := control.Network{
 		ID: f.ID, Name: f.Name, Zone: f.Zone, Sequence: f.Sequence, Admission: string(f.Admission),
 		Authority: f.IsAuthority(d.node.ID()), Authorities: f.Authorities, File: d.plan.dir.NetworkPath(),
+		Parameters: f.Parameters,
 	}
 	if f.Admission == network.List {
 		n.Members = f.Members
@@ -86,7 +90,7 @@ func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
 		out = append(out, "no peer in the DHT: \"scn doctor\" looks for the cause")
 	}
 	if fault := d.node.TunnelFault(); fault != "" {
-		out = append(out, "hosts whose network blocks UDP cannot reach this relay: "+fault+" (set relay.tcp to a free port and tell the network in its parameter relay_tcp_port, or to \"\")")
+		out = append(out, "hosts whose network blocks UDP cannot reach this relay: "+fault+" (set relay.tcp to a free port and tell the network with \"scn network set relay_tcp_port\", or to \"\")")
 	}
 	for _, g := range d.node.Rules().Groups() {
 		if left := time.Until(time.Unix(g.NotAfter, 0)); g.Fault != nil {

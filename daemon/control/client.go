@@ -108,6 +108,11 @@ func (c *Client) Remove(ctx context.Context, q NameRequest) error {
 	return c.post(ctx, "network/remove", q, nil)
 }
 
+// SetParameter changes a parameter of the network (founder only).
+func (c *Client) SetParameter(ctx context.Context, q ParameterRequest) error {
+	return c.post(ctx, "network/set", q, nil)
+}
+
 // Dial opens a session to a service. The connection supports CloseWrite; a read that
 // fails with io.ErrUnexpectedEOF means that the session broke.
 func (c *Client) Dial(ctx context.Context, name string, port uint16) (net.Conn, error) {

@@ -35,6 +35,8 @@ type Backend interface {
 	AcceptName(ctx context.Context, r NameRequest) (Name, error)
 	ReleaseName(ctx context.Context, r NameRequest) error
 	Admit(ctx context.Context, r NameRequest) error
+	// SetParameter changes a parameter of the network (founder only).
+	SetParameter(ctx context.Context, r ParameterRequest) error
 	Remove(ctx context.Context, r NameRequest) error
 	Links(ctx context.Context) ([]Link, error)
 	SetLink(ctx context.Context, r LinkRequest) error
@@ -64,6 +66,9 @@ func Handler(b Backend) http.Handler {
 	}))
 	mux.HandleFunc("POST /v1/unserve", change(func(ctx context.Context, q NameRequest) (any, error) {
 		return struct{}{}, b.Unserve(ctx, q.Name)
+	}))
+	mux.HandleFunc("POST /v1/network/set", change(func(ctx context.Context, q ParameterRequest) (any, error) {
+		return struct{}{}, b.SetParameter(ctx, q)
 	}))
 	for path, call := range map[string]func(context.Context, NameRequest) error{
 		"grant": b.Grant, "revoke": b.Revoke, "name/release": b.ReleaseName,

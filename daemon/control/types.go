@@ -27,6 +27,8 @@ type Status struct {
 	// ClockSamples says how many peers told.
 	ClockOffset  float64 `json:"clock_offset_seconds"`
 	ClockSamples int     `json:"clock_samples"`
+	// Mapped are ports that the router in front of this host lets in, as it says.
+	Mapped []MappedPort `json:"mapped,omitempty"`
 	// NAT is unknown, none, cone (every peer sees the same address) or symmetric.
 	NAT string `json:"nat"`
 	// Relays are where this node is registered, its home relays first.
@@ -90,7 +92,9 @@ type Network struct {
 	Members     []identity.NodeID  `json:"members,omitempty"`
 	Bootstrap   []NetworkPeer      `json:"bootstrap,omitempty"`
 	Authorities []identity.NodeID  `json:"authorities,omitempty"`
-	File        string             `json:"file,omitempty"`
+	// Parameters are bools, numbers and strings.
+	Parameters map[string]any `json:"parameters,omitempty"`
+	File       string         `json:"file,omitempty"`
 }
 
 // NetworkPeer is a node whose addresses stand in the network file.
@@ -246,4 +250,19 @@ type Name struct {
 type Ping struct {
 	NodeID identity.NodeID `json:"node_id"`
 	RTTMS  float64         `json:"rtt_ms"`
+}
+
+// ParameterRequest asks for a change of a parameter of the network.
+type ParameterRequest struct {
+	Name string `json:"name"`
+	// Value is the text of a bool, a number or anything else, as the parameter needs;
+	// empty for the parameter's default.
+	Value string `json:"value"`
+}
+
+// MappedPort is a UDP port of this host that a router lets in.
+type MappedPort struct {
+	Port     uint16         `json:"port"`
+	Outside  netip.AddrPort `json:"outside"`
+	Protocol string         `json:"protocol"`
 }

@@ -169,7 +169,7 @@ func (n *Node) open() error {
 		IgnoreInterface: n.cfg.IgnoreInterface, AllowLoopback: n.cfg.AllowLoopback,
 		Relay: n.cfg.Relay, BootstrapRelays: n.bootstrapRelays, RelaysChanged: n.router.ObserveRelays,
 		LinkPolicy: n.cfg.LinkPolicy, Duplicate: n.cfg.Duplicate,
-		Resumed:      func(time.Duration) { n.router.Kick() },
+		Resumed:      n.resumed,
 		MemoryBudget: n.cfg.MemoryBudget, Hello: hello, Logger: n.log.With("layer", "sal"),
 	})
 	if err != nil {
@@ -372,6 +372,16 @@ func (n *Node) locatorsChanged(locators []netip.AddrPort) {
 	n.router.Observe(locators)
 	n.tunnels.moved(locators)
 	n.portsMoved(locators)
+}
+
+// resumed is told that the host woke up: the network may be another one, and what
+// TCP still holds for alive is gone.
+func (n *Node) resumed(time.Duration) {
+	n.router.Kick()
+	n.tunnels.kick()
+	if n.ports != nil {
+		n.ports.Kick()
+	}
 }
 
 // neighbours are the peers with whom there are sessions, where they are now.

@@ -23,9 +23,6 @@ const (
 	tunnelPatience = 20 * time.Second
 	// tunnelLook is how often the state of UDP is looked at.
 	tunnelLook = 100 * time.Millisecond
-	// tunnelParameter is the network parameter that says on which TCP port the
-	// relays of a network listen, where that is not 443.
-	tunnelParameter = "relay_tcp_port"
 )
 
 // tunnels holds tunnels over TCP to relays while UDP gets nowhere.
@@ -121,7 +118,7 @@ func (t *tunnels) candidates(most int) []relayServers {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	file := t.n.Network()
-	port := file.Int(tunnelParameter, tunnel.DefaultPort)
+	port := file.Int(RelayTCPPort, tunnel.DefaultPort)
 	if port < 1 || port > 65535 {
 		port = tunnel.DefaultPort
 	}
@@ -226,6 +223,16 @@ func (t *tunnels) moved(locators []netip.AddrPort) {
 		if !slices.ContainsFunc(locators, func(l netip.AddrPort) bool { return l.Addr().Unmap() == from }) {
 			e.client.Kick()
 		}
+	}
+}
+
+// kick has all tunnels made anew.
+func (t *tunnels) kick() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.state.changed(time.Now())
+	for _, e := range t.open {
+		e.client.Kick()
 	}
 }
 

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +16,7 @@ func (a *app) networkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "network",
 		Short:   "show the network, its rules, and say who may join it",
-		Example: example("scn network show", "scn network admit NODEID"),
+		Example: example("scn network show", "scn network admit NODEID", "scn network set relay_tcp_port 8443"),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -44,6 +48,9 @@ func (a *app) networkCommand() *cobra.Command {
 				for _, id := range n.Authorities {
 					line(w, "authority", id)
 				}
+				for _, key := range slices.Sorted(maps.Keys(n.Parameters)) {
+					line(w, "parameter", fmt.Sprint(key, " = ", n.Parameters[key]))
+				}
 				for _, id := range n.Members {
 					line(w, "member", id)
 				}
@@ -62,7 +69,25 @@ func (a *app) networkCommand() *cobra.Command {
 			},
 		}
 	}
-	cmd.AddCommand(show, a.networkParams(),
+	set := &cobra.Command{
+		Use: "set PARAMETER [VALUE]", Short: "set a parameter of the network file",
+		Long: `set changes a parameter that all nodes of the network go by; without a value it takes its default
+again. Only the network's founder can; the new network file spreads by itself.
+
+  relay_tcp_port   where relays listen for hosts whose network blocks UDP (443)
+  real_zone_proof  whoever registers a name that exists in the Internet's own zone
+                   proves control of it there (false)`,
+		Example: example("scn network set relay_tcp_port 8443"),
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return c.SetParameter(cmd.Context(), control.ParameterRequest{Name: args[0], Value: strings.Join(args[1:], "")})
+		},
+	}
+	cmd.AddCommand(show, set, a.networkParams(),
 		change("admit", "let a node in and make admission a list", func(c *control.Client, cmd *cobra.Command, q control.NameRequest) error {
 			return c.Admit(cmd.Context(), q)
 		}),
