@@ -39,6 +39,7 @@ var parts = []struct {
 	{"table", (*bench).table},
 	{"moves", (*bench).bothMove},
 	{"relay", (*bench).relay},
+	{"crowd", (*bench).crowd},
 	{"train", (*bench).train},
 }
 

@@ -155,6 +155,21 @@ func (b *bench) relay(ctx context.Context) error {
 	})
 }
 
+// crowd prints what many registered nodes take.
+func (b *bench) crowd(ctx context.Context) error {
+	return b.in(ctx, reach.Config{OneRelay: true}, func(ctx context.Context, w *reach.World, _ string) error {
+		c, err := w.Crowd(ctx, b.nodes, 40*time.Second)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("\nA RELAY WITH %d NODES registered in %.0f s\n", c.Registered, c.Took.Seconds())
+		t := newTable("", "NONE", "ALL", "WANTED")
+		t.row("resident memory, MB", c.Empty/1e6, c.Full/1e6, "< 400")
+		t.print()
+		return nil
+	})
+}
+
 // columns is a table in the making.
 type columns struct{ w *tabwriter.Writer }
 

@@ -183,6 +183,10 @@ func (c *Cell) dial(ctx context.Context, client *Actor, name string) {
 		c.Err = roundTrip(c.conn, 20*time.Second)
 	}
 	c.FirstByte = time.Since(began)
+	if c.Err != nil && ctx.Err() == nil {
+		found, _ := client.Run(ctx, "lookup", name, "--json")
+		c.Err = fmt.Errorf("after %v: %w; lookup says %s", c.FirstByte, c.Err, found)
+	}
 }
 
 // again asks once more over the same session.

@@ -115,6 +115,8 @@ type Config struct {
 	Dir string
 	// NoRelays makes a network in which nobody relays, for comparison.
 	NoRelays bool
+	// OneRelay makes the founder the only relay.
+	OneRelay bool
 }
 
 // Validate reports every fault of the configuration.
@@ -150,17 +152,22 @@ func Open(ctx context.Context, cfg Config) (*World, error) {
 		return nil, err
 	}
 	// The relays' quotas are for small machines; here they are not what is measured.
-	args := []string{"--relay-enabled=false"}
-	if !cfg.NoRelays {
-		args = []string{"--relay-enabled=true", "--relay-per-node-mbit=10000", "--relay-total-mbit=20000"}
+	yes := []string{"--relay-enabled=true", "--relay-per-node-mbit=10000", "--relay-total-mbit=20000"}
+	no := []string{"--relay-enabled=false"}
+	first, second := yes, yes
+	if cfg.NoRelays {
+		first = no
 	}
-	if err := w.Founder.Up(ctx, args...); err != nil {
+	if cfg.NoRelays || cfg.OneRelay {
+		second = no
+	}
+	if err := w.Founder.Up(ctx, first...); err != nil {
 		return nil, err
 	}
 	if w.Second.Node, err = w.Network.Join(ctx, w.Second.Host); err != nil {
 		return nil, err
 	}
-	return w, w.Second.Up(ctx, args...)
+	return w, w.Second.Up(ctx, second...)
 }
 
 // Host adds a host without a node.
