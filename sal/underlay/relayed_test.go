@@ -278,3 +278,28 @@ func TestSprayOrder(t *testing.T) {
 		t.Errorf("next is %v", to)
 	}
 }
+
+// TestDialBeforeRegistration dials through a relay at which this node registers only
+// then: what was said so far is said again at once.
+func TestDialBeforeRegistration(t *testing.T) {
+	w := newTriangle(t, fastLimits)
+	w.l.a.DropRelay()
+	done := make(chan *session, 1)
+	go func() { done <- w.right.accept(t, w.left) }()
+	connected := make(chan struct{})
+	go func() {
+		defer close(connected)
+		w.left.dial(t, w.right, through(w.relay, w.right))
+	}()
+	eventually(t, "dialled in vain", func() bool { return w.left.Metrics().SendErrors > 0 })
+	before := w.left.Metrics()
+	register(t, w.l, w.lr)
+	eventually(t, "said again", func() bool {
+		m := w.left.Metrics()
+		return m.Sprayed > before.Sprayed && m.RelayedSent > 0
+	})
+	<-connected
+	if s := <-done; s == nil || s.a.Info().Relay != w.relay.node {
+		t.Error("not connected through the relay")
+	}
+}
