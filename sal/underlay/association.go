@@ -76,6 +76,7 @@ type Association struct {
 	proved  []netip.AddrPort
 	index   uint64
 	gone    bool
+	rests   bool // it has no connection any more
 
 	engineState
 }

@@ -194,6 +194,14 @@ func TestAttribution(t *testing.T) {
 	if got := tb.attribute(3, here); got != old {
 		t.Error("an ID of a forgotten association was not freed")
 	}
+	resting := &Association{}
+	tb.learn(7, resting)
+	tb.prove(resting, here)
+	tb.rest(resting)
+	tb.learn(8, resting)
+	if tb.cid(7) != nil || tb.cid(8) != nil || tb.attribute(9, here) == resting {
+		t.Error("packets belong to an association without a connection")
+	}
 	for cid := range uint64(100) {
 		tb.learn(1000+cid, old)
 	}

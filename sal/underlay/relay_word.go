@@ -82,4 +82,7 @@ func (r *receiver) tell(f func()) {
 
 // Rest says that the QUIC connection of the association has ended while the
 // association stays: what was kept for it is given back.
-func (a *Association) Rest() { a.ring.drop() }
+func (a *Association) Rest() {
+	a.ring.drop()
+	a.s.table.rest(a)
+}

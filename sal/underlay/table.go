@@ -129,7 +129,7 @@ func (t *table) learn(cid uint64, a *Association) {
 }
 
 func (t *table) learnLocked(cid uint64, a *Association) {
-	if a.gone || t.byCID[cid] == a {
+	if a.gone || a.rests || t.byCID[cid] == a {
 		return
 	}
 	if len(a.cids) >= maxCIDs {
@@ -210,6 +210,9 @@ func (t *table) attribute(cid uint64, remote netip.AddrPort) *Association {
 	}
 	var found *Association
 	for _, a := range t.byRemote[remote] {
+		if a.rests {
+			continue
+		}
 		if found == nil || !a.client || found.client {
 			found = a
 		}
@@ -251,6 +254,19 @@ func (t *table) meet(cid uint64, a *Association) *Association {
 	t.generation.Add(1)
 	t.proveLocked(a, a.remote)
 	return a
+}
+
+// rest takes the connection IDs of an association out: no packet is to belong to it.
+func (t *table) rest(a *Association) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, cid := range a.cids {
+		if t.byCID[cid] == a {
+			delete(t.byCID, cid)
+		}
+	}
+	a.cids, a.guessed, a.rests = nil, nil, true
+	t.generation.Add(1)
 }
 
 // expire forgets strangers met before a time.
