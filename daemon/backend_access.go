@@ -244,7 +244,7 @@ func (b accessBackend) ChangeGroup(_ context.Context, q control.GroupRequest) (c
 
 func parseWhos(texts []string) ([]access.Who, error) {
 	out := make([]access.Who, 0, len(texts))
-	var errs []error
+	errs := make([]error, 0, len(texts))
 	for _, text := range texts {
 		w, err := access.ParseWho(text)
 		errs = append(errs, err)

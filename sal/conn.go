@@ -20,7 +20,8 @@ import (
 // Besides io.EOF and errors for which Timeout is true, its methods return errors
 // for which errors.Is holds with ErrReset (the peer reset the session),
 // ErrBrokenPipe (the peer reads no more), ErrLost (the peer is gone), net.ErrClosed
-// (closed on this side) and, on the first use of what DialEarly returned, any
+// (closed on this side), with the error a provider ended the session for (EndServed:
+// ErrNotAuthorized, ErrDraining) and, on the first use of what DialEarly returned, any
 // error of Dial.
 type Conn struct {
 	*session

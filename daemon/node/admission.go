@@ -34,7 +34,7 @@ func (n *Node) authorize(peer identity.NodeID, service identity.ServiceID, port 
 	if book.Services[string(s.Name)].NeedAccount() {
 		return nil
 	}
-	action, _ := n.judge(book, s, access.Request{Caller: access.Caller{Node: peer}, Port: port, Protocol: protocol})
+	action := n.judge(book, s, access.Request{Caller: access.Caller{Node: peer}, Port: port, Protocol: protocol})
 	if action == access.Deny {
 		n.admissions.denied.Add(1)
 	}
@@ -48,11 +48,12 @@ func (n *Node) servedBy(service identity.ServiceID) *served {
 }
 
 // judge asks the rules. This node itself may always.
-func (n *Node) judge(book *access.Book, s *served, q access.Request) (access.Action, int) {
+func (n *Node) judge(book *access.Book, s *served, q access.Request) access.Action {
 	if q.Caller.Node == n.ID() {
-		return access.Allow, access.Default
+		return access.Allow
 	}
-	return book.Decide(string(s.Name), q, n.Now())
+	action, _ := book.Decide(string(s.Name), q, n.Now())
+	return action
 }
 
 func refusal(a access.Action) error {
@@ -69,7 +70,7 @@ func (n *Node) admitIncoming(ctx context.Context, book *access.Book, s *served, 
 	if book.Services[string(s.Name)].NeedAccount() {
 		q.Caller = n.callerOf(ctx, in)
 	}
-	action, _ := n.judge(book, s, q)
+	action := n.judge(book, s, q)
 	if action == access.Ask && q.Caller.Account.IsZero() {
 		q.Caller = n.callerOf(ctx, in) // whoever decides wants to know
 	}
@@ -93,7 +94,7 @@ func (n *Node) judgeServed(v sal.Served) error {
 	q := access.Request{
 		Caller: access.Caller{Node: v.Peer, Account: n.accounts.of(v.Peer, v.Hello)}, Port: v.Port, Protocol: v.Protocol,
 	}
-	action, _ := n.judge(n.rules.Book(), s, q)
+	action := n.judge(n.rules.Book(), s, q)
 	return refusal(action)
 }
 
@@ -288,7 +289,10 @@ func (n *Node) allowRules(s Service) (commit func() error, err error) {
 	if len(who) == 0 {
 		return func() error { return nil }, nil
 	}
-	edit := func(rs access.Rules) (access.Rules, error) { return rs.AllowOnly(who), nil }
+	edit := func(rs access.Rules) (access.Rules, error) {
+		next := rs.AllowOnly(who)
+		return next, next.Validate()
+	}
 	if err := n.rules.CheckRules(s.Name, edit); err != nil {
 		return nil, err
 	}

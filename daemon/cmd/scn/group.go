@@ -50,9 +50,9 @@ func (a *app) groupChange(use, short, do, sample string) *cobra.Command {
 			q := control.GroupRequest{Do: do, Name: args[0], ValidSeconds: int64(valid / time.Second)}
 			switch {
 			case verb == "remove" && len(args) < 2:
-				return usageError{fmt.Errorf("name the members to remove: scn group remove %s MEMBER...", args[0])}
+				return usageError{fmt.Errorf("name the members to remove, as in \"scn group remove %s MEMBER\"", args[0])}
 			case verb == "forget" && len(args) > 1:
-				return usageError{fmt.Errorf("scn group forget takes a group; to remove members: scn group remove %s MEMBER...", args[0])}
+				return usageError{fmt.Errorf("scn group forget takes one group; \"scn group remove %s MEMBER\" removes members", args[0])}
 			case verb == "remove":
 				q.Remove = args[1:]
 			default:
