@@ -102,6 +102,42 @@ func TestUDPBlocked(t *testing.T) {
 	must(t, copied(c, 1<<20))
 }
 
+// Reference: issue "Reach", 4: a provider without UDP publishes where it is by a
+// session with the relay, and is found and reached there.
+func TestUDPBlockedProvider(t *testing.T) {
+	require(t, "nft")
+	w := newWorld(t)
+	tcpServer(t, w.provider.host, "127.0.0.1:9", copyBack)
+	w.serve(t, "pipe", "9=tcp://127.0.0.1:9")
+	w.provider.Stop()
+	nft(t, w.provider.host, noUDP)
+	began := time.Now()
+	must(t, w.provider.Up(within(t, 60*time.Second)))
+	t.Logf("provider without UDP: ready after %v", time.Since(began))
+	began = time.Now()
+	var c net.Conn
+	eventually(t, 60*time.Second, func() (err error) {
+		c, err = w.client.host.Dial(within(t, 10*time.Second), "tcp", "pipe.top:9")
+		return err
+	})
+	defer c.Close()
+	t.Logf("client reaches it %v later", time.Since(began))
+	must(t, copied(c, 1<<20))
+	if way, why := w.way(t, w.provider); way != control.Relayed {
+		t.Errorf("the provider is reached %s: %s", way, why)
+	}
+
+	// A node that has never heard of it finds it too.
+	stranger := w.actor("stranger", cafe)
+	w.join(t, stranger)
+	began = time.Now()
+	d, err := stranger.host.Dial(within(t, 30*time.Second), "tcp", "pipe.top:9")
+	must(t, err)
+	defer d.Close()
+	t.Logf("a newcomer reaches it in %v", time.Since(began))
+	must(t, copied(d, 1<<20))
+}
+
 // copied sends random bytes and compares what comes back.
 func copied(c net.Conn, size int) error {
 	sent := make([]byte, size)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/routing/network"
 	"scn.alt/scn/routing/record"
 	"scn.alt/scn/sal"
 	"scn.alt/scn/sal/tunnel"
@@ -21,8 +22,11 @@ const (
 	// tunnelPatience is how long one that does not come about is tried before
 	// another relay is.
 	tunnelPatience = 20 * time.Second
-	// tunnelLook is how often the state of UDP is looked at.
-	tunnelLook = 100 * time.Millisecond
+	// tunnelLook is how often the state of UDP is looked at, where there are few
+	// connections to look at; a relay of thousands looks every two seconds.
+	tunnelLook   = 100 * time.Millisecond
+	tunnelRarely = 2 * time.Second
+	manyPeers    = 256
 )
 
 // tunnels holds tunnels over TCP to relays while UDP gets nowhere.
@@ -51,21 +55,21 @@ func (t *tunnels) run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer t.closeAll()
-	ticker := time.NewTicker(tunnelLook)
-	defer ticker.Stop()
+	timer := time.NewTimer(tunnelLook)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-timer.C:
 		}
-		t.step(ctx, &running)
+		timer.Reset(t.step(ctx, &running))
 	}
 }
 
-// step looks at UDP once and acts.
-func (t *tunnels) step(ctx context.Context, running *sync.WaitGroup) {
-	works, used := t.look()
+// step looks at UDP once and acts. It returns when to look again.
+func (t *tunnels) step(ctx context.Context, running *sync.WaitGroup) time.Duration {
+	works, used, peers := t.look()
 	now := time.Now()
 	t.mu.Lock()
 	want := t.state.step(now, works, used)
@@ -100,37 +104,52 @@ func (t *tunnels) step(ctx context.Context, running *sync.WaitGroup) {
 	for _, relay := range t.candidates(room) {
 		t.start(ctx, running, relay)
 	}
+	return min(tunnelLook*time.Duration(1+peers/manyPeers), tunnelRarely)
 }
 
-// look reports whether UDP carries anything now, and whether a tunnel does.
-func (t *tunnels) look() (works, used bool) {
+// look reports whether UDP carries anything now, whether a tunnel does, and how many
+// connections there are.
+func (t *tunnels) look() (works, used bool, peers int) {
 	ways := t.n.sal.Ways()
 	// The DHT speaks UDP too, but takes half a minute to notice that it does not.
 	works = ways.Direct > 0 || ways.Lost == 0 && t.n.router.Status().Connected > 0
-	return works, ways.Tunnelled > 0
+	return works, ways.Tunnelled > 0, ways.Direct + ways.Relayed + ways.Tunnelled + ways.Lost
 }
 
-// candidates picks bootstrap nodes to which there is no tunnel yet.
+// candidates picks nodes to which there is no tunnel yet: relays at which this node
+// is registered, where it last reached them, and bootstrap nodes.
 func (t *tunnels) candidates(most int) []relayServers {
 	if most <= 0 || len(t.n.sal.Locators()) == 0 {
 		return nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	file := t.n.Network()
 	port := file.Int(RelayTCPPort, tunnel.DefaultPort)
 	if port < 1 || port > 65535 {
 		port = tunnel.DefaultPort
 	}
-	var out []relayServers
-	for _, b := range file.Bootstrap {
-		taken := slices.ContainsFunc(t.open, func(e *tunnelEnd) bool { return e.relay == b.Node })
-		if b.Node != t.n.ID() && !taken && len(b.Addresses) > 0 {
-			out = append(out, relayServers{b.Node, tunnel.ServersOf(b.Addresses, uint16(port))})
+	var all []network.Peer
+	for _, r := range t.n.sal.Relays() {
+		all = append(all, network.Peer{Node: r.Node, Addresses: slices.Clone(file.Addresses(r.Node))})
+	}
+	for _, p := range t.n.sal.Peers() {
+		i := slices.IndexFunc(all, func(r network.Peer) bool { return r.Node == p.Node })
+		if i >= 0 && p.Relay.IsZero() && !p.Tunnelled && p.Remote.IsValid() {
+			all[i].Addresses = append(all[i].Addresses, p.Remote)
 		}
 	}
-	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
-	return out[:min(len(out), most)]
+	listed := slices.Clone(file.Bootstrap)
+	rand.Shuffle(len(listed), func(i, j int) { listed[i], listed[j] = listed[j], listed[i] })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []relayServers
+	for _, p := range append(all, listed...) {
+		taken := p.Node == t.n.ID() || slices.ContainsFunc(t.open, func(e *tunnelEnd) bool { return e.relay == p.Node }) ||
+			slices.ContainsFunc(out, func(r relayServers) bool { return r.relay == p.Node })
+		if !taken && len(p.Addresses) > 0 && len(out) < most {
+			out = append(out, relayServers{p.Node, tunnel.ServersOf(p.Addresses, uint16(port))})
+		}
+	}
+	return out
 }
 
 // relayServers are where a relay takes tunnels.
