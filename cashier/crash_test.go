@@ -383,6 +383,17 @@ func TestVerifyNoticesEveryRow(t *testing.T) {
 			}
 			if err == nil {
 				t.Errorf("row %q, %s: nobody noticed", k, damage)
+				continue
+			}
+			// What is wrong is named: the row itself, or the block, head, genesis or format.
+			named := damage != "value" || strings.Contains(err.Error(), fmt.Sprintf("%q", k))
+			for prefix, word := range map[string]string{"b/": "block", "m/format": "format", "m/head": "head", "m/genesis": "genesis"} {
+				if strings.HasPrefix(k, prefix) {
+					named = strings.Contains(err.Error(), word)
+				}
+			}
+			if !named {
+				t.Errorf("row %q, %s: not named: %v", k, damage, err)
 			}
 		}
 	}

@@ -41,8 +41,9 @@ const (
 )
 
 // key returns the key of the row.
-func (r reference) key() []byte {
-	b := make([]byte, 0, referenceSize)
+func (r reference) key() []byte { return r.appendKey(make([]byte, 0, referenceSize)) }
+
+func (r reference) appendKey(b []byte) []byte {
 	b = append(append(append(b, r.kind), r.account[:]...), r.id[:]...)
 	if r.kind == holdRef {
 		b = append(b, r.move)
@@ -89,7 +90,7 @@ func bucketKey(bucket uint64) []byte { return appendUint64([]byte{'d'}, bucket) 
 func (x *execution) fallsDue(r reference, at int64) reference {
 	key := bucketKey(uint64(at) >> dueShift)
 	next := x.reference(x.get(key))
-	x.state.set(key, r.append(make([]byte, 0, referenceSize)))
+	x.state.set(key, x.made(r.append(x.room(referenceSize))))
 	x.queue.entries++
 	return next
 }
@@ -131,7 +132,7 @@ func (x *execution) expire() {
 		if next.kind == 0 {
 			x.state.set(key, nil)
 		} else {
-			x.state.set(key, next.append(make([]byte, 0, referenceSize)))
+			x.state.set(key, x.made(next.append(x.room(referenceSize))))
 		}
 		x.queue.entries--
 		x.expired++
@@ -151,8 +152,10 @@ type transferRow struct {
 
 const transferRowSize = 16 + 8 + 4 + referenceSize
 
-func (t transferRow) encode() []byte {
-	b := append(make([]byte, 0, transferRowSize), t.content[:]...)
+func (t transferRow) encode() []byte { return t.append(make([]byte, 0, transferRowSize)) }
+
+func (t transferRow) append(b []byte) []byte {
+	b = append(b, t.content[:]...)
 	b = appendUint64(b, t.place.Height)
 	b = binary.BigEndian.AppendUint32(b, t.place.Index)
 	return t.next.append(b)
@@ -174,13 +177,13 @@ func transferKey(a identity.AccountID, id voucher.TransferID) []byte {
 
 // forget prunes a transfer's ID.
 func (x *execution) forget(r reference) reference {
-	b := x.get(r.key())
+	b := x.get(x.keyOf(r))
 	if b == nil {
 		x.fail(fmt.Errorf("%w: a transfer that falls due does not exist", ErrCorrupt))
 		return reference{}
 	}
 	row, err := decodeTransfer(b)
 	x.fail(err)
-	x.state.set(r.key(), nil)
+	x.state.set(x.keyOf(r), nil)
 	return row.next
 }

@@ -87,7 +87,7 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 		Version: l.rules.at(h.Height + 1), Network: h.Network, Height: h.Height + 1,
 		Previous: h.Block, Time: now, AppHash: h.AppHash,
 	}}
-	x, err := begin(rows{l.store.db}, block.Header)
+	x, err := begin(rows{l.store.db}, block.Header, len(batch))
 	if err != nil {
 		return 0, err
 	}

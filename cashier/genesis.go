@@ -83,10 +83,10 @@ func (g Genesis) start(network identity.NetworkID) ([]Change, Hash, error) {
 	if err := g.Validate(network); err != nil {
 		return nil, Hash{}, err
 	}
-	base := newOverlay(memory{})
+	base := newOverlay(memory{}, len(g.Balances))
 	base.set(parametersKey, mustEncode(g.Parameters))
 	if len(g.Balances) > 0 {
-		x, err := begin(base, Header{Network: network, Version: rulesMoney})
+		x, err := begin(base, Header{Network: network, Version: rulesMoney}, len(g.Balances))
 		if err != nil {
 			return nil, Hash{}, err
 		}

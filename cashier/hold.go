@@ -82,7 +82,7 @@ func decodeHold(b []byte) (holdRow, error) {
 
 // hold loads a reserved amount.
 func (x *execution) hold(r reference) (h holdRow, exists bool) {
-	b := x.get(r.key())
+	b := x.get(x.keyOf(r))
 	if b == nil {
 		return holdRow{}, false
 	}
@@ -106,7 +106,7 @@ func (x *execution) reserve(r reference, m Move) *Rejection {
 	x.totals.holds++
 	h := holdRow{state: holdPending, to: m.To, amount: m.Amount, expires: m.Expires}
 	h.next = x.fallsDue(r, m.Expires)
-	x.state.set(r.key(), h.encode())
+	x.state.set(x.keyOf(r), h.encode())
 	return nil
 }
 
@@ -137,7 +137,7 @@ func (x *execution) settle(by identity.AccountID, m Move) *Rejection {
 		return rejection
 	}
 	x.totals.holds--
-	x.state.set(r.key(), h.encode())
+	x.state.set(x.keyOf(r), h.encode())
 	return nil
 }
 
@@ -154,6 +154,6 @@ func (x *execution) returnHold(r reference) reference {
 		}
 		x.totals.holds--
 	}
-	x.state.set(r.key(), nil)
+	x.state.set(x.keyOf(r), nil)
 	return h.next
 }

@@ -39,6 +39,7 @@ type Ledger struct {
 	key   identity.PrivateKey
 	store *store
 	rules schedule
+	gate  *gate
 	queue chan *submission
 	stop  chan struct{} // closed by Close: the engine answers all and ends
 	wg    sync.WaitGroup
@@ -95,6 +96,10 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 		stop:  make(chan struct{}), changed: make(chan struct{}),
 	}
 	l.head.Store(&h)
+	l.gate = newGate(l.stop)
+	for range l.gate.workers() {
+		l.wg.Go(l.gate.run)
+	}
 	l.wg.Go(l.run)
 	cfg.Logger.Info("ledger open", "height", h.Height, "dir", dir)
 	return l, nil
@@ -135,19 +140,21 @@ func (l *Ledger) Submit(ctx context.Context, signed []byte) (Receipt, error) {
 }
 
 func (l *Ledger) submit(ctx context.Context, signed []byte) (Receipt, error) {
-	tx, err := OpenTransaction(l.cfg.Network, signed)
+	tx, err := l.gate.open(ctx, l.cfg.Network, signed)
 	if err != nil {
 		return Receipt{}, err
 	}
-	place, again, err := l.placeOf(&tx)
-	if err != nil {
-		return Receipt{}, err
-	}
-	if again {
-		return l.receipt(&tx, Result{Height: place.Height, Index: place.Index, Again: true})
-	}
-	if err := l.checkRealZone(ctx, &tx); err != nil {
-		return Receipt{}, err
+	if _, money := tx.Operation.(identified); !money {
+		place, again, err := l.placeOf(tx.id)
+		if err != nil {
+			return Receipt{}, err
+		}
+		if again {
+			return l.receipt(&tx, Result{Height: place.Height, Index: place.Index, Again: true})
+		}
+		if err := l.checkRealZone(ctx, &tx); err != nil {
+			return Receipt{}, err
+		}
 	}
 	s := &submission{tx: tx, reply: make(chan answer, 1)}
 	if err := l.enqueue(s); err != nil {
@@ -184,21 +191,10 @@ func (l *Ledger) enqueue(s *submission) error {
 	}
 }
 
-// placeOf looks an accepted transaction up.
-func (l *Ledger) placeOf(tx *Transaction) (place placeRow, ok bool, err error) {
+// placeOf looks an accepted transaction about names up.
+func (l *Ledger) placeOf(id Hash) (place placeRow, ok bool, err error) {
 	err = l.read(func(s rows) (err error) {
-		op, identified := tx.Operation.(identified)
-		if !identified {
-			ok, err = read(s, placeKey(tx.id), &place)
-			return err
-		}
-		b, err := s.Get(transferKey(tx.Account, op.transferID()))
-		if b == nil || err != nil {
-			return err
-		}
-		row, err := decodeTransfer(b)
-		// Another transaction of this ID is the machine's to refuse.
-		place, ok = row.place, row.content == tx.content
+		ok, err = read(s, placeKey(id), &place)
 		return err
 	})
 	return place, ok, err

@@ -35,7 +35,7 @@ type Outcome struct {
 //
 // The transactions must be those of the block, from Block.Open.
 func Apply(s State, h Header, txs []Transaction) (Outcome, error) {
-	x, err := begin(s, h)
+	x, err := begin(s, h, len(txs))
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -71,13 +71,16 @@ type execution struct {
 		queue  queueRow
 	}
 	expired int // rows that fell due in this block
+
+	key   []byte // scratch: a key being looked up
+	arena []byte // where values of rows are made, many to one allocation
 }
 
-// begin starts a block of the header's rules, height and time: what has fallen due
-// by then is done first.
-func begin(s State, h Header) (*execution, error) {
+// begin starts a block of the header's rules, height and time, of about as many
+// transactions as size says: what has fallen due by then is done first.
+func begin(s State, h Header, size int) (*execution, error) {
 	x := &execution{
-		state: newOverlay(s), network: h.Network, rules: h.Version, height: h.Height, time: h.Time,
+		state: newOverlay(s, 4*size), network: h.Network, rules: h.Version, height: h.Height, time: h.Time,
 		touched: map[name.Name]struct{}{},
 	}
 	if x.rules < rulesNames || x.rules > RulesVersion {
@@ -173,7 +176,7 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 func (x *execution) executeIdentified(tx *Transaction, op identified) (Result, error) {
 	row := transferRow{content: tx.content, place: placeRow{x.height, x.accepted}}
 	self := reference{kind: transferRef, account: tx.Account, id: op.transferID()}
-	if b := x.get(self.key()); b != nil {
+	if b := x.get(x.keyOf(self)); b != nil {
 		had, err := decodeTransfer(b)
 		x.fail(err)
 		if x.err == nil && had.content != row.content {
@@ -202,9 +205,36 @@ func (x *execution) executeIdentified(tx *Transaction, op identified) (Result, e
 		return Result{Rejection: r}, nil
 	}
 	row.next = x.fallsDue(self, tx.ValidUntil)
-	x.state.set(self.key(), row.encode())
+	x.state.set(x.keyOf(self), x.made(row.append(x.room(transferRowSize))))
 	x.accepted++
 	return Result{Height: row.place.Height, Index: row.place.Index}, x.err
+}
+
+// room returns a slice of no length to which n bytes can be appended; made tells
+// what became of it.
+func (x *execution) room(n int) []byte {
+	if cap(x.arena)-len(x.arena) < n {
+		x.arena = make([]byte, 0, 32<<10)
+	}
+	return x.arena[len(x.arena):len(x.arena):cap(x.arena)]
+}
+
+// made keeps what was appended to room.
+func (x *execution) made(b []byte) []byte {
+	x.arena = x.arena[:len(x.arena)+len(b)]
+	return b[:len(b):len(b)]
+}
+
+// keyOf returns the key of a row that falls due, until the next key is made.
+func (x *execution) keyOf(r reference) []byte {
+	x.key = r.appendKey(x.key[:0])
+	return x.key
+}
+
+// moneyKey returns the key of an account's money row, until the next key is made.
+func (x *execution) moneyKey(a identity.AccountID) []byte {
+	x.key = append(append(x.key[:0], 'b'), a[:]...)
+	return x.key
 }
 
 // get reads a row; a failure is kept in x.err.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"scn.alt/scn/routing/identity"
@@ -124,14 +125,20 @@ func missingUnless(ok bool, what string) error {
 
 // storeOptions are how the store is opened.
 func storeOptions(fs vfs.FS, log *slog.Logger, readOnly bool) *pebble.Options {
-	return &pebble.Options{
+	o := &pebble.Options{
 		FS:                 orderedFS{fs},
 		FormatMajorVersion: pebbleFormat,
 		ReadOnly:           readOnly,
-		// An authority may be a gateway with little memory.
-		MemTableSize: 4 << 20,
+		// An authority may be a gateway with little memory. Pebble begins with small
+		// tables in memory and doubles them up to this size where much is written.
+		MemTableSize: 16 << 20,
 		CacheSize:    8 << 20,
 		MaxOpenFiles: 256,
 		Logger:       storeLogger{log},
 	}
+	// Every new transfer asks for an ID nobody used: filters answer that.
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
 }

@@ -49,8 +49,9 @@ func (c Counters) available() (voucher.Amount, bool) {
 // big endian.
 const countersSize = 32
 
-func (c Counters) encode() []byte {
-	b := make([]byte, 0, countersSize)
+func (c Counters) encode() []byte { return c.append(make([]byte, 0, countersSize)) }
+
+func (c Counters) append(b []byte) []byte {
 	for _, v := range [...]voucher.Amount{c.DebitsPending, c.DebitsPosted, c.CreditsPending, c.CreditsPosted} {
 		b = binary.BigEndian.AppendUint64(b, uint64(v))
 	}
@@ -137,7 +138,7 @@ var totalsKey = []byte{'u'}
 
 // counters loads an account's money row; an account never seen has zeros.
 func (x *execution) counters(id identity.AccountID) (c Counters, exists bool) {
-	b := x.get(moneyKey(id))
+	b := x.get(x.moneyKey(id))
 	if b == nil {
 		return Counters{}, false
 	}
@@ -154,7 +155,7 @@ func (x *execution) setCounters(id identity.AccountID, was, is Counters, existed
 	if !existed && id != x.supply {
 		x.totals.accounts++
 	}
-	x.state.set(moneyKey(id), is.encode())
+	x.state.set(x.moneyKey(id), x.made(is.append(x.room(countersSize))))
 	x.record(id, was, is)
 }
 

@@ -75,8 +75,9 @@ type overwritten struct {
 	had   bool
 }
 
-func newOverlay(base State) *overlay {
-	return &overlay{base: base, changes: map[string][]byte{}}
+// newOverlay returns an overlay with room for so many changes.
+func newOverlay(base State, size int) *overlay {
+	return &overlay{base: base, changes: make(map[string][]byte, size)}
 }
 
 func (o *overlay) Get(key []byte) ([]byte, error) {

@@ -178,6 +178,9 @@ func verify(stopped func() error, r reader, scratch *pebble.DB, network identity
 			return fmt.Errorf("%w: %s: %w", ErrCorrupt, m.key, err)
 		}
 	}
+	if h.Genesis != genesisHash(mustEncode(genesis)) {
+		return fmt.Errorf("%w: the genesis is not the one the head names", ErrCorrupt)
+	}
 	replay, err := newReplay(network, genesis, rows{scratch}, func(changes []Change) error {
 		b := scratch.NewBatch()
 		defer b.Close()
@@ -232,14 +235,15 @@ func compareRows(a, b reader) error {
 		x.Next()
 		y.Next()
 	}
+	name := func(it *pebble.Iterator) string { return rowName(it.Key()[len(statePrefix):]) }
 	var found error
 	switch {
 	case x.Valid() && y.Valid() && bytes.Equal(x.Key(), y.Key()):
-		found = fmt.Errorf("%w: row %q is not what the blocks lead to: %s", ErrCorrupt, x.Key(), difference(x.Value(), y.Value()))
+		found = fmt.Errorf("%w: %s is not what the blocks lead to: %s (row %q)", ErrCorrupt, name(x), difference(x.Value(), y.Value()), x.Key())
 	case x.Valid() && (!y.Valid() || bytes.Compare(x.Key(), y.Key()) < 0):
-		found = fmt.Errorf("%w: row %q should not be there", ErrCorrupt, x.Key())
+		found = fmt.Errorf("%w: %s should not be there (row %q)", ErrCorrupt, name(x), x.Key())
 	case y.Valid():
-		found = fmt.Errorf("%w: row %q is missing", ErrCorrupt, y.Key())
+		found = fmt.Errorf("%w: %s is missing (row %q)", ErrCorrupt, name(y), y.Key())
 	}
 	return errors.Join(found, x.Error(), y.Error(), x.Close(), y.Close())
 }

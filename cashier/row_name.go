@@ -1,0 +1,49 @@
+package cashier
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"scn.alt/scn/cashier/voucher"
+	"scn.alt/scn/routing/identity"
+)
+
+// rowName says what a row of the state is about, for people.
+func rowName(key []byte) string {
+	if len(key) == 0 {
+		return "an empty key"
+	}
+	kind, rest := key[0], key[1:]
+	account := func() string {
+		if len(rest) < identity.Size {
+			return fmt.Sprintf("%x", rest)
+		}
+		return identity.AccountID(rest[:identity.Size]).String()
+	}
+	switch {
+	case kind == 'a':
+		return "account " + account()
+	case kind == 'b':
+		return "money of account " + account()
+	case kind == 'n':
+		return fmt.Sprintf("name %q", rest)
+	case kind == 'o' && len(rest) >= identity.Size:
+		return fmt.Sprintf("name %q of account %s", rest[identity.Size:], account())
+	case kind == 'i':
+		return fmt.Sprintf("place of transaction %x", rest)
+	case kind == transferRef && len(key) == referenceSize-1:
+		return fmt.Sprintf("transfer %s of account %s", voucher.TransferID(rest[identity.Size:]), account())
+	case kind == holdRef && len(key) == referenceSize:
+		return fmt.Sprintf("reserved amount %d of transfer %s of account %s",
+			rest[len(rest)-1], voucher.TransferID(rest[identity.Size:len(rest)-1]), account())
+	case kind == 'd' && len(rest) == 8:
+		return fmt.Sprintf("list of what falls due at %d", binary.BigEndian.Uint64(rest)<<dueShift)
+	case string(key) == string(queueKey):
+		return "what is left of the lists"
+	case string(key) == string(totalsKey):
+		return "totals"
+	case string(key) == string(parametersKey):
+		return "parameters"
+	}
+	return fmt.Sprintf("%q", key)
+}
