@@ -32,7 +32,7 @@ type declinedKey struct {
 
 // note takes the outcome of a session's dial at one provider.
 func (t *declinedTable) note(service identity.ServiceID, node identity.NodeID, err error, now time.Time) {
-	if !errors.Is(err, ErrDraining) && err != ErrTargetUnreachable && err != ErrOverCapacity {
+	if !errors.Is(err, ErrDraining) && !errors.Is(err, ErrTargetUnreachable) && !errors.Is(err, ErrOverCapacity) {
 		return
 	}
 	t.mu.Lock()
