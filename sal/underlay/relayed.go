@@ -317,8 +317,9 @@ func (r *receiver) rewrap() {
 // reachable tells everybody whose peer may be reached through a relay that the way
 // to the relay is new.
 func (e *engine) reachable(through *Association) {
-	if !e.s.ways.has(through) {
-		return
+	way := e.s.ways.by(headOf(through.node))
+	if way == nil || way.a != through || way.leg() == nil {
+		return // reached through a relay itself, it is no way; or two would tell each other for ever
 	}
 	var all []*Association
 	e.s.table.each(func(a *Association) {
