@@ -27,7 +27,7 @@ const patience = 20 * time.Second
 
 // quick is a timing for tests.
 var quick = timing{
-	ping: 100 * time.Millisecond, silence: 600 * time.Millisecond, write: 2 * time.Second,
+	ping: 100 * time.Millisecond, silence: 10 * time.Second, write: 2 * time.Second,
 	dial: 5 * time.Second, stagger: 50 * time.Millisecond, retry: 20 * time.Millisecond, longest: 200 * time.Millisecond,
 }
 
@@ -264,9 +264,11 @@ func TestThroughAnHTTPProxy(t *testing.T) {
 
 func TestSilentConnectionIsMadeAnew(t *testing.T) {
 	node, relay := udp(t), udp(t)
-	s := serve(t, ServerConfig{Target: addrPort(relay)})
+	short := quick
+	short.silence = 600 * time.Millisecond
+	s := serve(t, ServerConfig{Target: addrPort(relay), timing: short})
 	p := newProxy(t)
-	c := connect(t, ClientConfig{Servers: []netip.AddrPort{serverPort(s)}, Node: addrPort(node), Proxy: p.of})
+	c := connect(t, ClientConfig{Servers: []netip.AddrPort{serverPort(s)}, Node: addrPort(node), Proxy: p.of, timing: short})
 	exchange(t, node, c.Local(), relay, []byte("before"))
 	p.deaf.Store(true)
 	eventually(t, "the client notices", func() bool { return !c.Up() })
