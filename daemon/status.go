@@ -92,6 +92,11 @@ func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
 	if fault := d.node.TunnelFault(); fault != "" {
 		out = append(out, "hosts whose network blocks UDP cannot reach this relay: "+fault+" (set relay.tcp to a free port and tell the network with \"scn network set relay_tcp_port\", or to \"\")")
 	}
+	for _, v := range s.Services {
+		if v.Health != nil && !v.Health.Healthy {
+			out = append(out, fmt.Sprintf("service %s takes no sessions, its targets fail: %s", v.Name, v.Health.Error))
+		}
+	}
 	for _, g := range d.node.Rules().Groups() {
 		if left := time.Until(time.Unix(g.NotAfter, 0)); g.Fault != nil {
 			out = append(out, fmt.Sprintf("group %s lets nobody in: %v", g.Name, g.Fault))
