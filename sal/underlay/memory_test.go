@@ -237,7 +237,7 @@ func (o *oneOfCrowd) stepLocked(b []byte) {
 func (o *oneOfCrowd) actLocked() {
 	for _, a := range o.machine.Take() {
 		if s, ok := a.(path.Send); ok {
-			o.PacketConn.WriteTo(s.Datagram, net.UDPAddrFromAddrPort(s.Route.Remote))
+			o.WriteTo(s.Datagram, net.UDPAddrFromAddrPort(s.Route.Remote))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -152,13 +153,13 @@ func TestGrantRelay(t *testing.T) {
 	plain := newPeer(t, 'p', Config{AllowLoopback: true}, true)
 	node := newPeer(t, 'n', Config{AllowLoopback: true}, false)
 	_, s := connect(t, node, plain, loopback(plain.Port()))
-	if _, err := s.a.GrantRelay(); err != ErrNoRelay {
+	if _, err := s.a.GrantRelay(); !errors.Is(err, ErrNoRelay) {
 		t.Errorf("by a node that is no relay: %v", err)
 	}
 	w := newTriangle(t, relay.Limits{Registrations: 2})
 	third := newPeer(t, 'c', Config{AllowLoopback: true}, false)
 	c, cr := connect(t, third, w.relay, loopback(w.relay.Port()))
-	if _, err := cr.a.GrantRelay(); err != relay.ErrFull {
+	if _, err := cr.a.GrantRelay(); !errors.Is(err, relay.ErrFull) {
 		t.Errorf("a third: %v", err)
 	}
 	w.rr.a.Close()
@@ -170,7 +171,7 @@ func TestGrantRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	cr.a.Close()
-	if _, err := cr.a.GrantRelay(); err != ErrClosed {
+	if _, err := cr.a.GrantRelay(); !errors.Is(err, ErrClosed) {
 		t.Errorf("after close: %v", err)
 	}
 	if n := w.relay.Metrics().Relay.Registrations; n != 1 {
@@ -180,7 +181,7 @@ func TestGrantRelay(t *testing.T) {
 	if third.ways.by(headOf(w.relay.node)) != nil {
 		t.Error("a closed association is still a way")
 	}
-	if err := c.a.UseRelay(token); err != ErrClosed {
+	if err := c.a.UseRelay(token); !errors.Is(err, ErrClosed) {
 		t.Errorf("after close: %v", err)
 	}
 }
