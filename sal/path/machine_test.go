@@ -377,6 +377,24 @@ func TestObserved(t *testing.T) {
 	}
 }
 
+// TestRebindingIsLearnt: a NAT gives other addresses while data flows, which the peer
+// follows at once; the host behind it must hear of them soon, since others wait to be
+// told.
+func TestRebindingIsLearnt(t *testing.T) {
+	s, a, _ := calm(t, 10*time.Millisecond)
+	seen := func() bool { return a.m.current.observed == a.links[0].external }
+	for range 5 {
+		a.rebind(a.links[0])
+		until(t, s, 30*time.Second, seen) // the first time it may be any keep-alive
+		s.run(3 * time.Second)
+		a.rebind(a.links[0])
+		if took := until(t, s, 30*time.Second, seen); took > time.Second {
+			t.Errorf("learnt after %v", took)
+		}
+		s.run(3 * time.Second)
+	}
+}
+
 // TestUnknownAddress spends no more on an address than came from it and four small
 // packets, and moves nowhere.
 func TestUnknownAddress(t *testing.T) {

@@ -5,6 +5,9 @@ import "time"
 const (
 	// retryLeast is the first wait of a search's back-off.
 	retryLeast = 10 * time.Millisecond
+	// askBack is how long ago a pair behind a NAT must have been proved for a question
+	// of the peer to be answered with another.
+	askBack = time.Second
 	// retryUnproved is the same towards an address whose budget is four packets;
 	// it grows fourfold: 0, 40, 200, 840 ms.
 	retryUnproved = 40 * time.Millisecond

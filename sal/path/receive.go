@@ -101,6 +101,14 @@ func (m *Machine) reply(p *pair, in *message) {
 	}
 }
 
+// seenElsewhere reports whether a question of the peer may mean that it sees us at
+// another address than before: where a NAT gives us other ones, this is the first we
+// hear of it, and others are waiting to be told. Asking back costs no packet.
+func (m *Machine) seenElsewhere(p *pair) bool {
+	return p.way == wayDirect && p.observed.IsValid() && p.observed.Addr().Unmap() != p.route.Local.Unmap() &&
+		m.now.Sub(p.validated) > askBack
+}
+
 // wantsProof reports whether a challenge should ride on an answer on p.
 func (m *Machine) wantsProof(p *pair) bool {
 	if m.now.Sub(p.challenged) < retryLeast && p.attempts > 0 {
@@ -110,6 +118,8 @@ func (m *Machine) wantsProof(p *pair) bool {
 	case p.address == nil || !p.address.isProved(m.now), p.validated.IsZero():
 		return true
 	case m.mode == searching:
+		return true
+	case m.seenElsewhere(p):
 		return true
 	case p == m.current:
 		return m.mode == checking || m.unsettled()
