@@ -38,6 +38,7 @@ type link struct {
 	pings       flowQueue     // pings and pongs; the lane's
 	established sync.Once     // hello received
 	greeted     chan struct{} // closed when it was
+	loss        lossWatch     // of the relays' loop
 
 	mu       sync.Mutex // guards below
 	sessions map[*session]struct{}
@@ -71,6 +72,7 @@ func (l *link) run() {
 	l.wg.Go(l.sendHello)
 	l.wg.Go(l.receiveHello)
 	<-l.ctx.Done()
+	l.node.cfg.Logger.Debug("connection ended", "peer", l.peer.Short(), "err", context.Cause(l.ctx))
 	l.mu.Lock()
 	l.ended = true
 	l.mu.Unlock()

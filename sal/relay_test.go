@@ -1,13 +1,16 @@
 package sal
 
 import (
+	"context"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/record"
+	"scn.alt/scn/sal/homes"
 	"scn.alt/scn/sal/relay"
 	"scn.alt/scn/sal/saltest"
 )
@@ -389,5 +392,70 @@ func TestParkedNodeVanishes(t *testing.T) {
 	relayNode.relay.sweep(time.Now().Add(goneAfter))
 	if n, _ := relayNode.relay.len(); n != 0 {
 		t.Error("not swept")
+	}
+}
+
+// TestHomeRelayDropsHalf: a relay that loses much of what it forwards is given up, and
+// a session through it goes on through another.
+func TestHomeRelayDropsHalf(t *testing.T) {
+	needRelays(t)
+	r := &saltest.Resolver{}
+	// Its quota is far below what the session sends.
+	lossy := testNode(t, 3, r, isRelay, func(c *Config) { c.Relay.Limits.PerNode = 25_000 })
+	good := []*Node{testNode(t, 4, r, isRelay), testNode(t, 5, r, isRelay)}
+	client := testNode(t, 1, r, v4Only, knows(lossy), publishes(r, 1))
+	server := testNode(t, 2, r, v6Only, knows(lossy), publishes(r, 2))
+	awaitHomes(t, client, lossy)
+	awaitHomes(t, server, lossy)
+	service := provide(r, 100, server)
+	var got atomic.Int64
+	server.Handle(service, func(_ context.Context, in *Incoming) {
+		c, err := in.AcceptPacket()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		buf := make([]byte, 2000)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			got.Add(1)
+		}
+	})
+	c, err := client.DialPacket(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, n := range []*Node{client, server} {
+		for _, g := range good {
+			n.relays.know(g.ID(), g.Locators(), homes.FromRelay)
+		}
+		awaitHomes(t, n, lossy, good[0], good[1])
+	}
+	time.Sleep(time.Second) // its quota is full again
+	begun := time.Now()
+	packet := make([]byte, 1000)
+	second := func() float64 {
+		before, sent := got.Load(), 0
+		for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			_, _ = c.Write(packet)
+			sent++
+		}
+		time.Sleep(50 * time.Millisecond)
+		return float64(got.Load()-before) / float64(sent)
+	}
+	first := min(second(), second()) // the first one may pass as a burst
+	arrived := first
+	if first > 0.8 {
+		t.Skipf("%.2f arrive: the session took another relay by itself", first)
+	}
+	for arrived < 0.95 && time.Since(begun) < 12*time.Second {
+		arrived = second()
+	}
+	t.Logf("at first %.2f arrived, %.2f within %v; home relays of the client %d, of the server %d", first, arrived, time.Since(begun), len(client.HomeRelays()), len(server.HomeRelays()))
+	if arrived < 0.95 {
+		t.Errorf("%.2f arrive", arrived)
 	}
 }

@@ -53,6 +53,7 @@ type relays struct {
 	unknown map[unknownPeer]time.Time // until when a relay does not know a node
 	homes   []identity.NodeID         // told to others
 	busy    inUse
+	accused time.Time // when a relay was last blamed for a connection's losses
 }
 
 // inUse says what this node's sessions use, at one moment.
@@ -60,6 +61,7 @@ type inUse struct {
 	at     time.Time
 	relays map[identity.NodeID]bool // that carry a path
 	peers  map[identity.NodeID]bool // with whom there are sessions
+	lossy  map[identity.NodeID]bool // relays through which too much is lost
 }
 
 // inUse looks at the sessions, at most once a second: there may be thousands.
@@ -70,12 +72,16 @@ func (r *relays) inUse(now time.Time) inUse {
 	if now.Sub(busy.at) < time.Second {
 		return busy
 	}
-	busy = inUse{now, make(map[identity.NodeID]bool), make(map[identity.NodeID]bool)}
+	busy = inUse{now, make(map[identity.NodeID]bool), make(map[identity.NodeID]bool), make(map[identity.NodeID]bool)}
 	for _, l := range r.node.allLinks() {
 		if l.openCount() > 0 {
 			busy.peers[l.peer] = true
 			if via := l.assoc.Info().Relay; !via.IsZero() {
 				busy.relays[via] = true
+				stats := l.quic.ConnectionStats()
+				if l.loss.look(via, stats.PacketsSent, stats.PacketsLost) {
+					busy.lossy[via] = true
+				}
 			}
 		}
 	}
@@ -107,6 +113,8 @@ type registration struct {
 	needed time.Time // until when it is needed for others' sake
 	peers  map[identity.NodeID]struct{}
 	over   bool
+	// accused is until when it is taken for lossy whatever its probes say.
+	accused time.Time
 }
 
 func newRelays(n *Node) *relays {
@@ -408,7 +416,7 @@ func (r *relays) tick() (due time.Time) {
 			todo = append(todo, r.renewLocked(now, g))
 		}
 		if g.home {
-			r.core.Ails(now, id, g.health.Verdict())
+			r.core.Ails(now, id, r.verdictLocked(now, g))
 			continue
 		}
 		for peer := range g.peers {
@@ -456,7 +464,7 @@ func (r *relays) echoed(id identity.NodeID, serial uint64) {
 	}
 	if rtt, ok := g.health.Back(now, serial); ok && g.home {
 		r.core.Heard(now, id, rtt)
-		r.core.Ails(now, id, g.health.Verdict())
+		r.core.Ails(now, id, r.verdictLocked(now, g))
 	}
 	if !g.health.Deadline().After(now) {
 		select {
