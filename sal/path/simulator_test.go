@@ -323,12 +323,11 @@ func (h *simHost) addLink(v6 bool) *simLink {
 			l.mtu = 1124
 		}
 	}
-	switch {
-	case s.relays[0] == nil:
+	if s.relays[0] == nil {
 		if !v6 && s.chance(0.2) {
 			h.rebind(l)
 		}
-	default:
+	} else {
 		if !v6 && s.chance(0.8) {
 			timeout := []time.Duration{20 * time.Second, 2 * time.Minute}[s.rng.IntN(2)]
 			l.nat = h.newNAT(l, natKind(s.rng.IntN(3)), timeout)
