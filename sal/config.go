@@ -11,6 +11,7 @@ import (
 
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/record"
+	"scn.alt/scn/sal/relay"
 )
 
 // Resolver finds who provides a service, and where a node is now.
@@ -90,7 +91,8 @@ type Config struct {
 	// Default 65,536: one packet of a peer may create that many empty streams,
 	// which is 80 MB; a gateway needs one for each flow. 1 to 1<<20.
 	MaxSessionsPerPeer int
-	// MaxPeers bounds the connections. Default 8,192.
+	// MaxPeers bounds the connections. Default 8,192, at a relay 1,024 more than may
+	// register if that is more.
 	MaxPeers int
 	// Stagger is how long a provider has before the next is tried beside it
 	// (RFC 8305 §5). Default 250 ms, 10 ms to 10 s.
@@ -185,6 +187,13 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxPeers == 0 {
 		c.MaxPeers = 8192
+		if c.Relay != nil {
+			registrations := c.Relay.Limits.Registrations
+			if registrations == 0 {
+				registrations = relay.DefaultRegistrations
+			}
+			c.MaxPeers = max(c.MaxPeers, registrations+1024)
+		}
 	}
 	if c.Stagger == 0 {
 		c.Stagger = 250 * time.Millisecond

@@ -20,15 +20,17 @@ type Limits struct {
 	Total int64
 }
 
+// DefaultRegistrations is Limits.Registrations where that is zero.
+const DefaultRegistrations = 10_000
+
 const (
-	defaultRegistrations = 10_000
-	maxRegistrations     = 65_536
-	defaultPerNode       = 50_000_000
-	defaultTotal         = 500_000_000
-	leastRate            = 1_000
-	mostRate             = 1_000_000_000_000
-	burstPerNode         = 4_000_000
-	burstTotal           = 16_000_000
+	maxRegistrations = 65_536
+	defaultPerNode   = 50_000_000
+	defaultTotal     = 500_000_000
+	leastRate        = 1_000
+	mostRate         = 1_000_000_000_000
+	burstPerNode     = 4_000_000
+	burstTotal       = 16_000_000
 )
 
 // Validate reports every fault of the limits.
@@ -50,7 +52,7 @@ func (l Limits) Validate() error {
 
 func (l Limits) withDefaults() Limits {
 	if l.Registrations == 0 {
-		l.Registrations = defaultRegistrations
+		l.Registrations = DefaultRegistrations
 	}
 	if l.PerNode == 0 {
 		l.PerNode = defaultPerNode
