@@ -49,8 +49,8 @@ func (g Genesis) Validate(network identity.NetworkID) error {
 	}
 	var sum voucher.Amount
 	for i, b := range g.Balances {
-		fits := true
-		sum, fits = sum.Add(b.Amount)
+		next, fits := sum.Add(b.Amount)
+		sum = next
 		switch {
 		case b.Account.IsZero() || b.Account == SupplyAccount(network):
 			errs = append(errs, errors.New("cashier: genesis balance of an account nobody has"))
