@@ -18,7 +18,8 @@ func (r *Router) hosted(addresses []netip.AddrPort) []netip.AddrPort {
 		return addresses
 	}
 	return slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool {
-		return !slices.Contains(r.cfg.Advertise, a) && !slices.ContainsFunc(own, func(o net.Addr) bool {
+		// All of 127.0.0.0/8 is this host's own, whatever its interface is given.
+		return !a.Addr().IsLoopback() && !slices.Contains(r.cfg.Advertise, a) && !slices.ContainsFunc(own, func(o net.Addr) bool {
 			p, err := netip.ParsePrefix(o.String())
 			return err == nil && p.Addr().Unmap() == a.Addr()
 		})
