@@ -29,6 +29,12 @@ listen = "nowhere"
 advertise = ["0.0.0.0:1"]
 ignore_interfaces = ["[a"]
 memory_budget_mib = 1
+mobile = true
+[relay]
+enabled = true
+registrations = 100000
+per_node_mbit = 0
+total_mbit = -1
 [tun]
 name = "a-name-that-is-too-long"
 ipv4_pool = "10.0.0.0/30"
@@ -52,7 +58,8 @@ x = "abc"
 		t.Fatal("no fault found")
 	}
 	for _, key := range []string{
-		"listen:", "advertise:", "ignore_interfaces:", "memory_budget_mib:", "tun.name:", "tun.ipv4_pool:", "dns.mode:",
+		"listen:", "advertise:", "ignore_interfaces:", "memory_budget_mib:", "relay.enabled:", "relay.registrations:",
+		"relay.per_node_mbit:", "relay.total_mbit:", "tun.name:", "tun.ipv4_pool:", "dns.mode:",
 		"dns.unknown:", "dns:", "metrics.listen:", "log.level:", "log.format:", "petnames:", "petnames.x:",
 	} {
 		if !strings.Contains(err.Error(), key) {

@@ -227,9 +227,11 @@ func (r *Router) ask(ctx context.Context, key string, f *flight, peers []peer.ID
 const joinPatience = 2 * time.Second
 
 // awaitPeers waits for the first peer while one may still be found. The only node
-// of a network does not wait.
+// of a network does not wait, nor does one that lets others in while all who came
+// are clients, as behind NATs.
 func (r *Router) awaitPeers(ctx context.Context, t *tally) {
-	if r.dht.RoutingTable().Size() > 0 || len(r.acquaintances()) == 0 {
+	if r.dht.RoutingTable().Size() > 0 || len(r.acquaintances()) == 0 ||
+		r.isListed(r.Network()) && len(r.connected()) > 0 {
 		return
 	}
 	for end := time.Now().Add(joinPatience); time.Now().Before(end); {

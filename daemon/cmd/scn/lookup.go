@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"scn.alt/scn/daemon/control"
+	"scn.alt/scn/routing/identity"
 )
 
 func (a *app) lookupCommand() *cobra.Command {
@@ -44,7 +46,7 @@ func (a *app) lookupCommand() *cobra.Command {
 					if p.Expires != nil {
 						expires = p.Expires.Local().Format(time.DateTime)
 					}
-					line(w, p.NodeID, p.Priority, p.Weight, p.Sequence, expires, p.Source, addresses(p.Locators))
+					line(w, p.NodeID, p.Priority, p.Weight, p.Sequence, expires, p.Source, addresses(p.Locators)+byRelays(p.Relays))
 				}
 			})
 		},
@@ -127,4 +129,16 @@ func (a *app) pingLoop(ctx context.Context, c *control.Client, name string, coun
 		return last
 	}
 	return nil
+}
+
+// byRelays lists the relays of a node behind its addresses.
+func byRelays(relays []identity.NodeID) string {
+	var b strings.Builder
+	for i, id := range relays {
+		if i == 0 {
+			b.WriteString(" by relay")
+		}
+		b.WriteString(" " + id.Short())
+	}
+	return b.String()
 }
