@@ -26,7 +26,7 @@ UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns
 # How long all Fuzz functions together may take.
 FUZZTIME ?= 3m
 
-.PHONY: help build deps demo demo-nat test lattice vet unit sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-reach clean
+.PHONY: help build deps demo demo-nat test lattice vet unit sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-reach clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -61,8 +61,9 @@ vet:
 unit: ## unit tests under the race detector
 	GO=$(GO) conformance/tools/twice -race -shuffle=on -p 2 -timeout 10m $(UNIT)
 
-sim: ## the path machine through ten thousand seeds
+sim: ## the path machine through ten thousand seeds, money through 100,000 operations
 	$(GO) test -count=1 -timeout 10m -run TestSimulation ./sal/path -seeds 10000
+	$(GO) test -count=1 -timeout 10m -run TestMoneyAgainstModel ./cashier -operations 100000
 
 fuzz: ## every Fuzz function, FUZZTIME (3m) in all
 	$(GO) run ./conformance/fuzz -time $(FUZZTIME)
@@ -89,6 +90,10 @@ bench: build ## micro benchmarks ten times over, then the end-to-end table
 	@conformance/tools/deps all
 	$(GO) test -run '^$$' -bench . -benchmem -count=10 -timeout 60m ./...
 	@$(MAKE) --no-print-directory bench-quick
+
+bench-cashier: ## the ledger's money: applied, signed and stored, verified; Pebble and signatures alone
+	$(GO) test -run '^$$' -bench '^BenchmarkBatch$$' ./routing/identity
+	$(GO) test -run '^$$' -bench 'ApplyTransfers|Transfers$$|PebbleBatches|Verify' -benchmem ./cashier
 
 bench-quick: build ## the speed table, wireguard-go beside us
 	@conformance/tools/deps all

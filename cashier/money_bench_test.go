@@ -2,6 +2,7 @@ package cashier
 
 import (
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"slices"
 	"sync"
@@ -175,9 +176,11 @@ func BenchmarkPebbleBatches(b *testing.B) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "transfers/s")
 }
 
+var verifyTransfers = flag.Int("transfers", 20_000, "transfers in the books that BenchmarkVerify checks")
+
 // The books checked from their beginning: signatures, rules, hashes, rows, sums.
 func BenchmarkVerify(b *testing.B) {
-	const transfers = 20_000
+	transfers := int64(*verifyTransfers)
 	l, err := Open("ledger", authority, Config{
 		Network: network, Balances: []GenesisBalance{{alice.Account(), 1 << 40}}, MaxBlock: MaxBlockTransactions, fs: vfs.NewMem(),
 	})
@@ -206,6 +209,6 @@ func BenchmarkVerify(b *testing.B) {
 		}
 		n++
 	}
-	b.ReportMetric(float64(n*transfers)/b.Elapsed().Seconds(), "transfers/s")
-	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(n*transfers), "cpu-ns/transfer")
+	b.ReportMetric(float64(int64(n)*transfers)/b.Elapsed().Seconds(), "transfers/s")
+	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(int64(n)*transfers), "cpu-ns/transfer")
 }
