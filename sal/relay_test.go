@@ -324,6 +324,9 @@ func TestParkedRegistration(t *testing.T) {
 	if p := client.Peers(); len(p) != 1 || p[0].Relay != relayNode.ID() {
 		t.Errorf("peers %+v", p)
 	}
+	if w := server.Ways(); w.Direct != 1 || w.Relayed != 1 || w.Lost != 0 {
+		t.Errorf("ways %+v", w)
+	}
 	// With the relay itself another connection is made, and goes again.
 	mine := provide(r, 101, relayNode)
 	relayNode.Handle(mine, echo)

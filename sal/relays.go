@@ -510,5 +510,20 @@ func (r *relays) anchorOf(id identity.NodeID) *anchor {
 	return nil
 }
 
+// parked describes the paths to relays at which this node is registered without a
+// connection. One that is silent counts as lost: its own path is not looked at then.
+func (r *relays) parked() (list []underlay.Info) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.regs {
+		if g.anchor != nil && g.link == nil && !g.over {
+			info := g.anchor.assoc.Info()
+			info.Lost = info.Lost || g.health.Verdict() == homes.Silent
+			list = append(list, info)
+		}
+	}
+	return list
+}
+
 // moved notes that this host changed its network.
 func (r *relays) moved() { r.step((*homes.Machine).Moved) }

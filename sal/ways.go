@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal/underlay"
 )
 
 // Ways counts connections by how the peer is reached at this moment.
@@ -19,18 +20,25 @@ type Ways struct {
 func (n *Node) Ways() Ways {
 	var w Ways
 	for _, l := range n.allLinks() {
-		switch info := l.assoc.Info(); {
-		case info.Lost:
-			w.Lost++
-		case info.Tunnelled:
-			w.Tunnelled++
-		case !info.Relay.IsZero():
-			w.Relayed++
-		default:
-			w.Direct++
-		}
+		w.add(l.assoc.Info())
+	}
+	for _, g := range n.relays.parked() {
+		w.add(g)
 	}
 	return w
+}
+
+func (w *Ways) add(info underlay.Info) {
+	switch {
+	case info.Lost:
+		w.Lost++
+	case info.Tunnelled:
+		w.Tunnelled++
+	case !info.Relay.IsZero():
+		w.Relayed++
+	default:
+		w.Direct++
+	}
 }
 
 // SetTunnels gives the whole list of addresses on loopback at which tunnels over TCP
