@@ -61,10 +61,3 @@ func (a *anchor) setSessions(open int) {
 		a.assoc.SetSessions(open)
 	}
 }
-
-// isBare reports whether the connection has ended.
-func (a *anchor) isBare() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.bare
-}

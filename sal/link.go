@@ -163,17 +163,6 @@ func (l *link) receiveHello() {
 	}
 }
 
-// drain reads a stream to its end. There is one for each peer, idle nearly always,
-// so it must be small: io.Discard would hold 8 KiB meanwhile.
-func drain(r io.Reader) {
-	b := make([]byte, 64)
-	for {
-		if _, err := r.Read(b); err != nil {
-			return
-		}
-	}
-}
-
 func (l *link) greet(m helloMessage) {
 	l.mu.Lock()
 	l.instance, l.known, l.said = m.Instance, true, m.Extension

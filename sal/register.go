@@ -24,7 +24,6 @@ const (
 var (
 	errNotDirect = errors.New("sal: the relay itself is reached through a relay only")
 	errDropped   = errors.New("sal: registration not needed any more")
-	errRetired   = errors.New("sal: another connection to the relay took over")
 	errSilent    = errors.New("sal: the relay answers no registration")
 )
 
@@ -129,7 +128,7 @@ func (r *relays) stand(g *registration, l *link, token relay.Token) error {
 }
 
 // listen handles what the relay says until the registration ends.
-func (r *relays) listen(ctx context.Context, g *registration, c *Conn) error {
+func (r *relays) listen(ctx context.Context, c *Conn) error {
 	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(aLongTimeAgo) })()
 	for {
 		m, err := readRelayMessage(c, maxRelayBody)

@@ -258,7 +258,7 @@ func (r *relays) forgetLocked(g *registration) {
 func (r *relays) run(ctx context.Context, g *registration, where []netip.AddrPort) {
 	c, err := r.register(ctx, g, where)
 	if err == nil {
-		err = r.listen(ctx, g, c)
+		err = r.listen(ctx, c)
 		if errors.Is(err, ErrLost) {
 			<-c.link.ctx.Done() // the session learns of it first
 		}

@@ -19,7 +19,7 @@ func Example() {
 			case homes.Register:
 				m.Registered(now, a.Relay, rtt[a.Relay])
 			case homes.Homes:
-				fmt.Println("homes", a.Relays[0][:1])
+				fmt.Println("homes", a.Relays[0][0])
 			}
 		}
 	}
@@ -32,6 +32,6 @@ func Example() {
 	do()
 	do()
 	// Output:
-	// homes [2]
-	// homes [1]
+	// homes 2
+	// homes 1
 }

@@ -189,6 +189,7 @@ func (m *Machine) schedule(now time.Time) {
 				at(r.since.Add(patience))
 			case known:
 				at(r.retry)
+			case home: // it says itself when it fails
 			}
 		}
 	} else {
