@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -70,6 +71,48 @@ type watcher struct {
 	events *nl.NetlinkSocket
 	dirty  chan struct{}
 	last   *hostLinks
+
+	mu   sync.Mutex   // guards left
+	left []netip.Addr // addresses taken from the host since the last reading
+}
+
+// maxLeft bounds the addresses noted between two readings.
+const maxLeft = 64
+
+// noteLeft notes an address that is taken from the host. It may be given back before
+// anybody looks: networks are alike, and a host that is carried from one to another
+// may get the same address from both.
+func (w *watcher) noteLeft(m syscall.NetlinkMessage) {
+	if m.Header.Type != unix.RTM_DELADDR || len(m.Data) < unix.SizeofIfAddrmsg {
+		return
+	}
+	attributes, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfAddrmsg:])
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range attributes {
+		if a.Attr.Type != unix.IFA_ADDRESS && a.Attr.Type != unix.IFA_LOCAL || len(w.left) >= maxLeft {
+			continue
+		}
+		if ip, ok := netip.AddrFromSlice(a.Value); ok {
+			w.left = append(w.left, ip)
+		}
+	}
+}
+
+// returned reports whether an address left the host and is there again, since it was
+// last asked.
+func (w *watcher) returned(now *hostLinks) bool {
+	w.mu.Lock()
+	left := w.left
+	w.left = nil
+	w.mu.Unlock()
+	has := func(l *hostLinks, ip netip.Addr) bool {
+		return slices.ContainsFunc(l.links, func(k path.Link) bool { return k.Local.Unmap().WithZone("") == ip })
+	}
+	return slices.ContainsFunc(left, func(ip netip.Addr) bool { return has(w.last, ip) && has(now, ip) })
 }
 
 var watchedGroups = []uint{
@@ -142,13 +185,14 @@ func (w *watcher) run(ctx context.Context) {
 		w.metrics.refreshes.Add(1)
 		now, err := w.read()
 		next := spacing
+		returned := err == nil && w.returned(now)
 		switch {
 		case err != nil:
 			w.metrics.watchErrors.Add(1)
 			w.refresh()
 			next = 100 * time.Millisecond
-		case !now.equal(w.last):
-			again := !slices.Equal(now.routes, w.last.routes)
+		case returned || !now.equal(w.last):
+			again := returned || !slices.Equal(now.routes, w.last.routes)
 			w.last = now
 			w.changed(now, again)
 		}
@@ -169,6 +213,9 @@ func (w *watcher) listen(ctx context.Context) {
 		messages, _, err := events.Receive()
 		switch {
 		case err == nil:
+			for _, m := range messages {
+				w.noteLeft(m)
+			}
 			if slices.ContainsFunc(messages, relevant) {
 				w.refresh()
 			}

@@ -1,10 +1,12 @@
 package underlay
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -66,6 +68,43 @@ func TestLocatorsFollowTheHost(t *testing.T) {
 	eventually(t, "interface up again", func() bool { return slices.Contains(s.Locators(), locator("10.0.0.3", s.Port())) })
 	other.down("eth0") // the carrier
 	eventually(t, "carrier lost", func() bool { return !slices.Contains(s.Locators(), locator("10.0.0.3", s.Port())) })
+}
+
+// TestReturnedAddress: networks are alike, and a host that is carried from one to
+// another may have the same address there before anybody looks.
+func TestReturnedAddress(t *testing.T) {
+	h := newHost(t)
+	cable(h, "eth0", newHost(t), "eth0")
+	h.add("eth0", "10.0.0.1/24")
+	var again atomic.Int64
+	w := &watcher{ignore: IgnoreVirtual, policy: func(string) (p LinkPolicy) { return p }, metrics: &counters{}, changed: func(_ *hostLinks, a bool) {
+		if a { // there is no default route that could change
+			again.Add(1)
+		}
+	}}
+	h.do(w.open)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer func() {
+		cancel()
+		w.close()
+		wg.Wait()
+	}()
+	wg.Go(func() { w.run(ctx) })
+	wg.Go(func() { w.listen(ctx) })
+	h.add("eth0", "10.0.0.2/24")
+	h.del("eth0", "10.0.0.2/24")
+	time.Sleep(20 * time.Millisecond)
+	if n := again.Load(); n != 0 {
+		t.Errorf("an address that came and went is told as a return %d times", n)
+	}
+	// A reading may come between the two, and then sees both.
+	eventually(t, "returned", func() bool {
+		h.del("eth0", "10.0.0.1/24")
+		h.add("eth0", "10.0.0.1/24")
+		time.Sleep(5 * time.Millisecond)
+		return again.Load() > 0
+	})
 }
 
 func TestWatcherRecovers(t *testing.T) {
