@@ -97,7 +97,8 @@ func (b *bench) train(ctx context.Context) error {
 		}
 		t := newTable(columns...)
 		line := func(name string, value func(*reach.Ride) any) {
-			cells := []any{name}
+			cells := make([]any, 0, 1+len(rides))
+			cells = append(cells, name)
 			for _, r := range rides {
 				cells = append(cells, value(r))
 			}

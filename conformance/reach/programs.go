@@ -78,12 +78,11 @@ func (s *served) publish() {
 	}
 }
 
-func (s *served) close() error {
+func (s *served) close() {
 	close(s.stop)
 	s.wg.Wait()
 	_ = s.publisher.end()
 	_ = s.broker.end() // interrupted, which is how it ends
-	return nil
 }
 
 // sshd starts an sshd. The host's /etc is its own, so it gets accounts of its own:

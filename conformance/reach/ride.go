@@ -81,7 +81,7 @@ func (w *World) Ride(ctx context.Context, cfg RideConfig) (rides []*Ride, err er
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, served.close()) }()
+	defer served.close()
 	for _, t := range trains {
 		if err := t.board(ctx, served); err != nil {
 			return nil, err
@@ -116,7 +116,7 @@ func (w *World) train(modems int) *train {
 	t := &train{ride: &Ride{Modems: modems}, loss: make([]float64, modems), at: make([]int, modems)}
 	t.Actor = &Actor{Host: w.Lab.Host(fmt.Sprintf("train%d", modems))}
 	for m := range modems {
-		var cells []*Place
+		cells := make([]*Place, 0, NetworksPerModem)
 		for _, k := range [NetworksPerModem]Kind{CarrierAndHome, PortRestricted, CarrierAndHome, Symmetric} {
 			p := w.Place(k, air)
 			p.SetUDPTimeout(UDPTimeout)
