@@ -72,11 +72,11 @@ func (c *Conn) readError(err error) error {
 		return nil
 	case c.closed.Load():
 		return ErrClosed
-	case err == io.EOF, isDeadline(err):
+	case errors.Is(err, io.EOF), isDeadline(err):
 		return err
 	case c.readClosed.Load():
 		return io.EOF
-	case err == ErrBrokenPipe:
+	case errors.Is(err, ErrBrokenPipe):
 		return ErrReset
 	}
 	return err

@@ -118,7 +118,7 @@ func (n *Node) dialSession(ctx context.Context, r *request, early bool) (*sessio
 			return err
 		}
 		if !won() {
-			s.abort(codeCancelled)
+			s.abort()
 			return context.Canceled
 		}
 		winner = s
@@ -149,10 +149,10 @@ func (n *Node) attempt(ctx context.Context, c record.Candidate, try func(context
 		start, before := time.Now(), l.quic.ConnectionStats().PacketsReceived
 		err = try(ctx, l)
 		switch {
-		case err == errLinkGone && again < 2:
+		case errors.Is(err, errLinkGone) && again < 2:
 			n.awaitDrop(ctx, l)
 			continue
-		case err == errLinkGone:
+		case errors.Is(err, errLinkGone):
 			return ErrUnreachable
 		case err != nil && ctx.Err() != nil:
 			// Outrun or timed out. A peer that sent nothing at all meanwhile is not

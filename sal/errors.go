@@ -23,7 +23,7 @@ type failure struct {
 
 func (f *failure) Error() string        { return f.text }
 func (f *failure) Is(target error) bool { return slices.Contains(f.is, target) }
-func (f *failure) Timeout() bool        { return slices.Contains(f.is, error(os.ErrDeadlineExceeded)) }
+func (f *failure) Timeout() bool        { return slices.Contains(f.is, os.ErrDeadlineExceeded) }
 func (f *failure) Temporary() bool      { return f.Timeout() }
 
 // The errors of dialing and of sessions. Test with errors.Is, either against

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"time"
 
 	"scn.alt/scn/routing/record"
@@ -22,7 +21,7 @@ func Example() {
 			AllowLoopback: true, IgnoreInterface: func(name string) bool { return name != "lo" },
 		})
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		return node
 	}
@@ -49,7 +48,7 @@ func Example() {
 	defer cancel()
 	conn, err := client.Dial(ctx, service, 7)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer conn.Close()
 	fmt.Fprint(conn, "hello")

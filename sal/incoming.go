@@ -77,7 +77,7 @@ func (in *Incoming) accept(packets *PacketConn) error {
 	in.decided = true
 	in.stop()
 	if in.ctx.Err() != nil {
-		s.abort(codeCancelled)
+		s.abort()
 		return ErrAborted
 	}
 	s.info.Start = s.node.cfg.Clock()
@@ -92,7 +92,7 @@ func (in *Incoming) accept(packets *PacketConn) error {
 	}
 	answer := answerMessage{Status: StatusAccepted, Extension: s.info.Accepting}
 	if err := s.writeMessage(answer.Append(make([]byte, 0, answer.Len()))); err != nil {
-		s.abort(codeCancelled)
+		s.abort()
 		return ErrAborted
 	}
 	s.accepted.Store(true)

@@ -178,15 +178,16 @@ func (l *link) greet(m helloMessage) {
 }
 
 func readHello(r io.Reader) (helloMessage, error) {
-	b := make([]byte, helloFixedSize)
-	if _, err := io.ReadFull(r, b); err != nil {
+	header := make([]byte, helloFixedSize)
+	if _, err := io.ReadFull(r, header); err != nil {
 		return helloMessage{}, err
 	}
-	_, body, err := parseHelloHeader(b)
+	_, body, err := parseHelloHeader(header)
 	if err != nil {
 		return helloMessage{}, err
 	}
-	b = append(b, make([]byte, body)...)
+	b := make([]byte, helloFixedSize+body)
+	copy(b, header)
 	if _, err := io.ReadFull(r, b[helloFixedSize:]); err != nil {
 		return helloMessage{}, err
 	}
@@ -372,14 +373,14 @@ func (l *link) open(ctx context.Context, r *request, early bool) (*session, erro
 	}
 	s.str, s.flow = str, FlowID(str.StreamID())
 	if err := s.sendOpen(r); err != nil {
-		s.abort(codeCancelled)
+		s.abort()
 		return nil, l.lostError(err)
 	}
 	if early {
 		return s, nil
 	}
 	if err := s.awaitUntil(ctx); err != nil {
-		s.abort(codeCancelled)
+		s.abort()
 		if err == ErrLost {
 			err = errLinkGone
 		}
@@ -391,7 +392,7 @@ func (l *link) open(ctx context.Context, r *request, early bool) (*session, erro
 // lostError tells a link that merely ended, which is worth another try, from one
 // whose peer does not want us.
 func (l *link) lostError(err error) error {
-	if e := linkError(err, true); e != ErrLost {
+	if e := linkError(err, true); !errors.Is(e, ErrLost) {
 		return e
 	}
 	return errLinkGone

@@ -2,11 +2,11 @@ package sal
 
 import "scn.alt/scn/sal/underlay"
 
-// LinkPolicy says what an interface may be used for, LinkInfo what it is used for.
-type (
-	LinkPolicy = underlay.LinkPolicy
-	LinkInfo   = underlay.LinkInfo
-)
+// LinkPolicy says what an interface may be used for.
+type LinkPolicy = underlay.LinkPolicy
+
+// LinkInfo says what an interface is used for.
+type LinkInfo = underlay.LinkInfo
 
 // linkCarrier is a carrier that knows this host's interfaces; that of tests does not.
 type linkCarrier interface {

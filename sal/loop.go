@@ -74,14 +74,14 @@ func (n *Node) openLoop(ctx context.Context, r *request, early bool) (*session, 
 		return nil, ErrClosed
 	}
 	if err := dialer.sendOpen(r); err != nil {
-		dialer.abort(codeCancelled)
+		dialer.abort()
 		return nil, err
 	}
 	if early {
 		return dialer, nil
 	}
 	if err := dialer.awaitUntil(ctx); err != nil {
-		dialer.abort(codeCancelled)
+		dialer.abort()
 		return nil, err
 	}
 	return dialer, nil

@@ -56,7 +56,7 @@ func newPacketConn(s *session) *PacketConn {
 
 // attach routes the flow's datagrams to c.
 func (c *PacketConn) attach() {
-	c.session.deliver = c.receiveDatagram
+	c.deliver = c.receiveDatagram
 	c.lane.register(c.flow, c.session)
 }
 
@@ -203,7 +203,7 @@ func (c *PacketConn) Write(p []byte) (int, error) {
 	if err == nil {
 		err = c.send(p, true)
 	}
-	if err != nil && err != ErrFull {
+	if err != nil && !errors.Is(err, ErrFull) {
 		return 0, c.opErr("write", err)
 	}
 	return len(p), nil
@@ -220,7 +220,7 @@ func (c *PacketConn) TryWrite(p []byte) error {
 	if err == nil {
 		err = c.send(p, false)
 	}
-	if err != nil && err != ErrFull {
+	if err != nil && !errors.Is(err, ErrFull) {
 		err = c.opErr("write", err)
 	}
 	return err

@@ -2,6 +2,7 @@ package sal
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -129,9 +130,10 @@ func (s *session) await() error {
 
 // answerError translates what came instead of an answer.
 func (s *session) answerError(err error) error {
-	switch err {
-	case io.ErrUnexpectedEOF, errVersion, errTruncated, errTooLong:
-		return ErrBadRequest
+	for _, bad := range [...]error{io.ErrUnexpectedEOF, errVersion, errTruncated, errTooLong} {
+		if errors.Is(err, bad) {
+			return ErrBadRequest
+		}
 	}
 	return streamError(err)
 }
@@ -195,11 +197,11 @@ func (s *session) receive(m *datagramMessage) {
 	}
 }
 
-// abort ends the session as a reset with the given code.
-func (s *session) abort(code quic.StreamErrorCode) {
+// abort ends a session that this node does not want after all.
+func (s *session) abort() {
 	s.closed.Store(true)
-	s.str.CancelWrite(code)
-	s.str.CancelRead(code)
+	s.str.CancelWrite(codeCancelled)
+	s.str.CancelRead(codeCancelled)
 	s.release()
 }
 

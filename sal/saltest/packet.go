@@ -250,7 +250,7 @@ func packetCloseWakesReaders(t *testing.T, a, _ net.Conn) {
 func packetPeerCloses(t *testing.T, a, b net.Conn) {
 	b.Close()
 	_ = a.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if _, err := a.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := a.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("read: %v, want io.EOF", err)
 	}
 	if _, err := a.Write([]byte("x")); err == nil {
