@@ -90,6 +90,7 @@ func openUnderlay(cfg Config, callbacks carrierCallbacks) (carrier, error) {
 		Node:            cfg.Key.Node(),
 		Relay:           limits,
 		RelayKey:        [16]byte(relayKey[:]),
+		LoseRelayed:     cfg.loseRelayed,
 		RelaysTold:      callbacks.relaysTold,
 		RelayWord:       callbacks.relayWord,
 		RelayEcho:       callbacks.relayEcho,

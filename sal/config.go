@@ -119,6 +119,8 @@ type Config struct {
 	retryAfter int
 	// parkAfter replaces how long the connection of a registration stays.
 	parkAfter time.Duration
+	// loseRelayed makes a relay lose datagrams, by their size, in tests.
+	loseRelayed func(size int) bool
 	// drainGrace replaces how long a retired connection without sessions stays.
 	drainGrace time.Duration
 }

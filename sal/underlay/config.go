@@ -74,6 +74,11 @@ type Config struct {
 	// registered before are heard and can be told that they are not. Default: random.
 	RelayKey [16]byte
 
+	// LoseRelayed, when set, says of each datagram to be forwarded, by its size,
+	// whether to lose it. It must not wait. For tests of those who depend on a relay
+	// that does not do its work. Default: none is lost on purpose.
+	LoseRelayed func(size int) bool
+
 	// RelayUnknown is called when a peer asked for forwarding to a node that is not
 	// registered here: once a minute for each such pair, and of at most 8 nodes a
 	// minute for each peer. Default: nobody is told.

@@ -162,6 +162,9 @@ func (f *forwarder) forward(from *relay.Registration[*Association], b []byte, se
 		f.table.NoRoute(n)
 		return
 	}
+	if lose := f.s.cfg.LoseRelayed; lose != nil && lose(segment) {
+		return
+	}
 	header := relay.Header{Type: relay.TypeRelayed, Token: to.Token, Node: from.Prefix()}
 	for at := 0; at < len(b); at += segment {
 		header.Put(b[at:])
