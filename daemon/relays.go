@@ -3,10 +3,15 @@ package daemon
 import (
 	"scn.alt/scn/daemon/control"
 	"scn.alt/scn/sal"
+	"scn.alt/scn/sal/underlay"
 )
 
-// pathOf describes the way to a peer.
-func pathOf(p sal.PeerInfo) control.Path {
+// symmetricNAT is added to the reason for a path that is not direct: no peer can find
+// a host by what another sees of it then, and only peers that let strangers in do.
+const symmetricNAT = "; this host's NAT shows every peer another address"
+
+// pathOf describes the way to a peer of a host behind a NAT of the kind given.
+func pathOf(p sal.PeerInfo, nat underlay.NATKind) control.Path {
 	out := control.Path{
 		Way: control.Direct, Why: p.Why, Local: p.Local, Remote: p.Remote, RTTMS: milliseconds(p.RTT), MTU: p.MTU,
 	}
@@ -18,6 +23,9 @@ func pathOf(p sal.PeerInfo) control.Path {
 	}
 	if !p.Relay.IsZero() {
 		out.Relay = &p.Relay
+	}
+	if out.Way != control.Direct && nat == underlay.NATSymmetric {
+		out.Why += symmetricNAT
 	}
 	return out
 }

@@ -48,7 +48,7 @@ func (b backend) Status(context.Context) (control.Status, error) {
 	for _, p := range sessions.Peers() {
 		s.Peers = append(s.Peers, control.Peer{
 			NodeID:   p.Node,
-			Path:     pathOf(p),
+			Path:     pathOf(p, sessions.NAT()),
 			Sessions: p.Sessions, Moves: p.Moves, LastGapMS: milliseconds(p.LastGap),
 			BytesSent: p.BytesSent, BytesReceived: p.BytesReceived,
 		})
