@@ -137,7 +137,7 @@ func TestCloseRead(t *testing.T) {
 		if err := a.CloseRead(); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := a.Read(make([]byte, 1)); err != io.EOF {
+		if n, err := a.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("read after CloseRead: %d, %v, want EOF", n, err)
 		}
 		var err error

@@ -228,7 +228,7 @@ func (n *Node) raceNoting(ctx context.Context, service identity.ServiceID, alone
 			if err == nil {
 				return nil
 			}
-			if severity(err) < severity(r.worst) || r.worst == ErrNoProvider {
+			if severity(err) < severity(r.worst) || errors.Is(r.worst, ErrNoProvider) {
 				r.worst = err
 			}
 			if r.start(ctx) {
@@ -283,7 +283,7 @@ func (n *Node) resolve(ctx context.Context, service identity.ServiceID, r *racer
 // that are being tried of new addresses.
 func (r *racer) merge(a resolution) {
 	if a.err != nil {
-		if r.worst == ErrNoProvider {
+		if errors.Is(r.worst, ErrNoProvider) {
 			r.worst = &resolveError{a.err}
 		}
 		return

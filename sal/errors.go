@@ -234,7 +234,7 @@ const alertNoApplicationProtocol tls.AlertError = 120
 func streamError(err error) error {
 	var stream *quic.StreamError
 	switch {
-	case err == nil, err == io.EOF:
+	case err == nil, errors.Is(err, io.EOF):
 		return err
 	case errors.As(err, &stream):
 		switch {

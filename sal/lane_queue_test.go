@@ -1,6 +1,7 @@
 package sal
 
 import (
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -159,7 +160,7 @@ func TestTryWrite(t *testing.T) {
 	full := 0
 	for end := time.Now().Add(10 * time.Second); full == 0 && time.Now().Before(end); {
 		for range 10 { // parts of large datagrams fill the queue faster than it empties
-			if err := c.TryWrite(make([]byte, MaxDatagram)); err == ErrFull {
+			if err := c.TryWrite(make([]byte, MaxDatagram)); errors.Is(err, ErrFull) {
 				full++
 			} else if err != nil {
 				t.Fatal(err)
@@ -169,11 +170,11 @@ func TestTryWrite(t *testing.T) {
 	if full == 0 {
 		t.Error("the queue never fills")
 	}
-	if err := c.TryWrite(make([]byte, MaxDatagram+1)); err == nil || err == ErrFull {
+	if err := c.TryWrite(make([]byte, MaxDatagram+1)); err == nil || errors.Is(err, ErrFull) {
 		t.Errorf("too large: %v", err)
 	}
 	c.Close()
-	if err := c.TryWrite([]byte("x")); err == nil || err == ErrFull {
+	if err := c.TryWrite([]byte("x")); err == nil || errors.Is(err, ErrFull) {
 		t.Errorf("closed: %v", err)
 	}
 }

@@ -381,7 +381,7 @@ func (l *link) open(ctx context.Context, r *request, early bool) (*session, erro
 	}
 	if err := s.awaitUntil(ctx); err != nil {
 		s.abort()
-		if err == ErrLost {
+		if errors.Is(err, ErrLost) {
 			err = errLinkGone
 		}
 		return nil, err

@@ -3,6 +3,7 @@ package sal
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -75,12 +76,12 @@ func TestOpenMessage(t *testing.T) {
 	}
 	bad := bytes.Clone(want)
 	bad[0] = 2
-	if _, _, err := parseOpen(bad); err != errVersion {
+	if _, _, err := parseOpen(bad); !errors.Is(err, errVersion) {
 		t.Errorf("version 2: %v", err)
 	}
 	bad = bytes.Clone(want)
 	bad[4] = 0xff
-	if _, _, err := parseOpen(bad); err != errTooLong {
+	if _, _, err := parseOpen(bad); !errors.Is(err, errTooLong) {
 		t.Errorf("long body: %v", err)
 	}
 }

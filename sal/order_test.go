@@ -99,7 +99,7 @@ func TestErrorMapping(t *testing.T) {
 		if !errors.Is(c.got, c.want) {
 			t.Errorf("%s: %v is not %v", c.name, c.got, c.want)
 		}
-		if c.want != net.ErrClosed && errors.Is(c.got, net.ErrClosed) {
+		if !errors.Is(c.want, net.ErrClosed) && errors.Is(c.got, net.ErrClosed) {
 			t.Errorf("%s: %v looks closed on this side", c.name, c.got)
 		}
 	}

@@ -83,7 +83,7 @@ func (c *PacketConn) start() {
 
 // end makes reads return err after what is queued.
 func (c *PacketConn) end(err error) {
-	if err == ErrBrokenPipe {
+	if errors.Is(err, ErrBrokenPipe) {
 		err = io.EOF
 	}
 	c.mu.Lock()
@@ -263,7 +263,7 @@ func (c *PacketConn) writable(n int) error {
 	switch {
 	case c.closed.Load():
 		return ErrClosed
-	case ended == io.EOF:
+	case errors.Is(ended, io.EOF):
 		return ErrBrokenPipe
 	case ended != nil:
 		return ended

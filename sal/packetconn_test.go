@@ -140,7 +140,7 @@ func TestCloseWithError(t *testing.T) {
 						t.Errorf("%v by the dialer (%t): read %v, want %v", c.give, dialer, err, c.want)
 					}
 					wantWrite := c.want
-					if wantWrite == io.EOF {
+					if errors.Is(wantWrite, io.EOF) {
 						wantWrite = syscall.EPIPE
 					}
 					if _, err := other.Write([]byte("x")); !errors.Is(err, wantWrite) {

@@ -216,7 +216,7 @@ func readRelayMessage(r io.Reader, limit int) (relayMessage, error) {
 			return relayMessage{}, err
 		}
 		m, _, err := parseRelayMessage(b)
-		if err == errSkipped {
+		if errors.Is(err, errSkipped) {
 			continue
 		}
 		return m, err

@@ -68,7 +68,7 @@ type meterAccount struct{ Account }
 
 // opErr wraps an error as net.TCPConn does. io.EOF stays bare.
 func (s *session) opErr(op string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: "scn", Source: s.localAddr(), Addr: s.remoteAddr(), Err: err}

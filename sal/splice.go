@@ -1,6 +1,7 @@
 package sal
 
 import (
+	"errors"
 	"io"
 	"sync"
 )
@@ -29,21 +30,21 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 		c.win.waiting.Store(true)
 		_, err := c.str.Peek(one[:])
 		c.win.waiting.Store(false)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			// Read also has to see it, for QUIC to count the stream as finished.
 			_, _ = c.str.Read(one[:])
 			return total, nil
 		}
 		if err != nil {
 			err = c.readError(streamError(err))
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return total, c.opErr("read", err)
 		}
 		n, err := c.writeSome(w)
 		total += n
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return total, nil
 		}
 		if err != nil {
@@ -94,7 +95,7 @@ func (c *Conn) ReadFrom(r io.Reader) (total int64, err error) {
 				return total, err
 			}
 		}
-		if rerr == io.EOF {
+		if errors.Is(rerr, io.EOF) {
 			return total, nil
 		}
 		if rerr != nil {
