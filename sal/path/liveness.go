@@ -5,6 +5,11 @@ import "time"
 const (
 	// burstInterval is how soon after a burst of challenges another may begin.
 	burstInterval = 250 * time.Millisecond
+	// lossMemory is how long after a loss data that goes unanswered is taken to be
+	// lost, though the path answers: it is sent again, at most maxReminders times in a
+	// row. QUIC itself waits longer each time, ten seconds after a bad two.
+	lossMemory   = 10 * time.Second
+	maxReminders = 6
 	// silenceLeast is how long data must go unanswered at least.
 	silenceLeast = 250 * time.Millisecond
 	// silenceSpare is the same while another path could take over.
@@ -49,6 +54,8 @@ type liveness struct {
 	lastSent, lastReceived, awaiting time.Time
 	// unanswered counts the silences in a row that small messages survived.
 	unanswered int
+	// lossyAt is when a challenge last had to be repeated before it was answered.
+	lossyAt time.Time
 	// mtuChecked is when the path MTU was last proved anew.
 	mtuChecked time.Time
 
@@ -74,6 +81,9 @@ func (m *Machine) validated(p *pair) {
 	p.validated = m.now
 	if p.attempts >= lapsedTries {
 		m.lapsed(p)
+	}
+	if p.attempts > 1 {
+		m.lossyAt = m.now
 	}
 	p.attempts = 0
 	p.due, p.asked = time.Time{}, time.Time{}
@@ -124,6 +134,10 @@ func (m *Machine) restored() {
 		return
 	}
 	m.lostAt = time.Time{}
+	if was == checking && m.unanswered > 0 && m.unanswered <= maxReminders && m.now.Sub(m.lossyAt) < lossMemory {
+		m.emit(m.use(true))
+		m.awaiting = m.now
+	}
 }
 
 // suspect doubts the path in use: it is challenged, and with all every other pair

@@ -282,6 +282,30 @@ func TestBlackHoleOneWay(t *testing.T) {
 	t.Logf("noticed after %v", took)
 }
 
+// TestDataLostInABurst has a path lose data and a challenge, and answer the next: the
+// data goes again at once, since QUIC's own timers may have backed off, but not for
+// ever when nobody has anything to answer.
+func TestDataLostInABurst(t *testing.T) {
+	s, a, b := calm(t, 10*time.Millisecond)
+	a.busy, b.busy = false, false
+	s.run(2 * time.Second)
+	before, moves := a.resends, a.m.Metrics().Searches
+	s.net.loss = 1
+	a.sent = s.now
+	a.noteSoon()
+	s.run(silenceLeast + 15*time.Millisecond)
+	s.net.loss = 0
+	took := until(t, s, time.Second, func() bool { return a.resends > before })
+	t.Logf("sent again %v after the burst", took)
+	s.run(time.Minute)
+	if n := a.resends - before; n > maxReminders {
+		t.Errorf("sent again %d times", n)
+	}
+	if a.m.Metrics().Searches != moves {
+		t.Error("the path was taken for lost")
+	}
+}
+
 func TestTooBig(t *testing.T) {
 	s, a, _ := calm(t, 10*time.Millisecond)
 	if a.used.MTU != 1500 {
