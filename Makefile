@@ -26,7 +26,7 @@ UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns
 # How long all Fuzz functions together may take.
 FUZZTIME ?= 3m
 
-.PHONY: help build deps demo demo-nat test lattice vet unit sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-reach clean
+.PHONY: help build deps demo demo-nat test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-reach clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -50,7 +50,7 @@ demo-nat: build ## two hosts behind NATs: relayed, direct, both move to other NA
 	$(GO) build -o $(BUILD)/ ./conformance/demonat
 	$(BUILD)/demonat -scn $(BIN)
 
-test: deps build lattice vet unit sim fuzz conformance ## vet, unit, race, simulator, fuzzing, lattice, namespace suite
+test: deps build lattice vet unit lean sim fuzz conformance ## vet, unit, race, simulator, fuzzing, lattice, namespace suite
 
 lattice: ## who imports whom, and the rules of style
 	$(GO) test ./conformance
@@ -60,6 +60,9 @@ vet:
 
 unit: ## unit tests under the race detector
 	GO=$(GO) conformance/tools/twice -race -shuffle=on -p 2 -timeout 10m $(UNIT)
+
+lean: ## memory and allocations, which the race detector distorts
+	$(GO) test -count=1 -timeout 5m -run 'Memory|IsSmall|Alloc' ./sal ./sal/path ./sal/relay ./sal/underlay
 
 sim: ## the path machine through ten thousand seeds, money through 100,000 operations
 	$(GO) test -count=1 -timeout 10m -run TestSimulation ./sal/path -seeds 10000

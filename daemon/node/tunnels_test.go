@@ -45,7 +45,7 @@ func TestTunnelWhereUDPIsBlocked(t *testing.T) {
 	nobody := func(netip.Addr) bool { return true }
 	relay := startWith(t, node.Config{Dir: dir, Listen: address, AllowLoopback: true, TunnelListen: tcp.String(), ExcludeAddress: nobody})
 	if fault := relay.TunnelFault(); fault != "" {
-		t.Skipf("the port was taken meanwhile: %s", fault)
+		t.Fatalf("the port was taken meanwhile: %s", fault)
 	}
 	l, err := relay.Listen(within(t, 20*time.Second), "files", 7)
 	if err != nil {

@@ -310,7 +310,7 @@ func TestServerThatComesBack(t *testing.T) {
 	eventually(t, "attempts fail", func() bool { return c.Metrics().Failed > 1 })
 	s, err := Listen(ServerConfig{Listen: port.String(), Target: addrPort(relay)})
 	if err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
+		t.Fatalf("the port was taken meanwhile: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
