@@ -303,25 +303,44 @@ func awaitParked(t testing.TB, n *Node, want int) {
 	})
 }
 
+// parkedWorld is two nodes with a session, both registered at a relay without a
+// connection, and unable to reach each other directly.
+type parkedWorld struct {
+	resolver              *saltest.Resolver
+	relay, client, server *Node
+	conn                  *Conn
+}
+
+func newParked(t *testing.T) parkedWorld {
+	t.Helper()
+	r := &saltest.Resolver{}
+	w := parkedWorld{
+		resolver: r,
+		relay:    testNode(t, 3, r, isRelay, parksSoon),
+	}
+	w.client = testNode(t, 1, r, v4Only, knows(w.relay), publishes(r, 1))
+	w.server = testNode(t, 2, r, v6Only, knows(w.relay), publishes(r, 2))
+	awaitHomes(t, w.client, w.relay)
+	awaitHomes(t, w.server, w.relay)
+	awaitParked(t, w.relay, 2)
+	service := provide(r, 100, w.server)
+	w.server.Handle(service, echo)
+	c, err := w.client.Dial(timeoutContext(t, 20*time.Second), service, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	exchange(t, c)
+	w.conn = c
+	return w
+}
+
 // TestParkedRegistration: a registration outlives its connection. Dials go through it,
 // sessions with the relay itself work, and its end is noticed on either side.
 func TestParkedRegistration(t *testing.T) {
 	needRelays(t)
-	r := &saltest.Resolver{}
-	relayNode := testNode(t, 3, r, isRelay, parksSoon)
-	client := testNode(t, 1, r, v4Only, knows(relayNode), publishes(r, 1))
-	server := testNode(t, 2, r, v6Only, knows(relayNode), publishes(r, 2))
-	awaitHomes(t, client, relayNode)
-	awaitHomes(t, server, relayNode)
-	awaitParked(t, relayNode, 2)
-	service := provide(r, 100, server)
-	server.Handle(service, echo)
-	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	exchange(t, c)
+	w := newParked(t)
+	r, relayNode, client, server, c := w.resolver, w.relay, w.client, w.server, w.conn
 	if p := client.Peers(); len(p) != 1 || p[0].Relay != relayNode.ID() {
 		t.Errorf("peers %+v", p)
 	}
@@ -349,21 +368,8 @@ func TestParkedRegistration(t *testing.T) {
 // registered at again.
 func TestParkedRelayRestarts(t *testing.T) {
 	needRelays(t)
-	r := &saltest.Resolver{}
-	relayNode := testNode(t, 3, r, isRelay, parksSoon)
-	client := testNode(t, 1, r, v4Only, knows(relayNode), publishes(r, 1))
-	server := testNode(t, 2, r, v6Only, knows(relayNode), publishes(r, 2))
-	awaitHomes(t, client, relayNode)
-	awaitHomes(t, server, relayNode)
-	awaitParked(t, relayNode, 2)
-	service := provide(r, 100, server)
-	server.Handle(service, echo)
-	c, err := client.Dial(timeoutContext(t, 20*time.Second), service, 80)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	exchange(t, c)
+	w := newParked(t)
+	r, relayNode, c := w.resolver, w.relay, w.conn
 	at := relayNode.carrier.locators()[0]
 	if err := relayNode.Close(); err != nil {
 		t.Fatal(err)
