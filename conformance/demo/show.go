@@ -50,7 +50,7 @@ func show(ctx context.Context, binary string, size int64, verbose bool) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	cfg := netns.Config{Fatal: func(format string, args ...any) { fail(fmt.Errorf(format, args...)) }}
+	cfg := netns.Config{Fatal: overlay.DemoFailed}
 	if verbose {
 		cfg.Logf = func(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) }
 	}
@@ -124,7 +124,7 @@ func (s *stage) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files := s.server.host.Command(ctx, self, serveFiles, filepath.Join(s.work, "www"), "127.0.0.1:8080")
+	files := s.server.host.Command(ctx, self, overlay.ServeFilesArgument, filepath.Join(s.work, "www"), "127.0.0.1:8080")
 	files.Stdout, files.Stderr = os.Stdout, os.Stderr
 	if err := files.Start(); err != nil {
 		return err
