@@ -44,6 +44,9 @@ type Config struct {
 	// Resolver finds services and nodes. Default: nothing is found; only peers
 	// that are connected already can be dialled.
 	Resolver Resolver
+	// Policy orders the providers of a service beyond their grants. Default: the
+	// grants' priorities and weights alone decide.
+	Policy Policy
 	// Meter sees the sessions, for payment. Default: nobody does.
 	Meter Meter
 	// Authorizer decides who may open what. Default: everybody everything.

@@ -228,9 +228,7 @@ func (n *Node) raceNoting(ctx context.Context, service identity.ServiceID, alone
 			if err == nil {
 				return nil
 			}
-			if severity(err) < severity(r.worst) || errors.Is(r.worst, ErrNoProvider) {
-				r.worst = err
-			}
+			r.failed(err)
 			if r.start(ctx) {
 				stagger.Reset(n.cfg.Stagger)
 			}
@@ -300,6 +298,14 @@ func (r *racer) merge(a resolution) {
 	}
 }
 
+// failed notes why one provider was of no use: the most telling failure is what the
+// caller of the dial hears.
+func (r *racer) failed(err error) {
+	if severity(err) < severity(r.worst) || errors.Is(r.worst, ErrNoProvider) {
+		r.worst = err
+	}
+}
+
 // start tries the next provider, if there is one.
 func (r *racer) start(ctx context.Context) bool {
 	if len(r.tried) >= maxAttempts {
@@ -307,6 +313,7 @@ func (r *racer) start(ctx context.Context) bool {
 	}
 	r.node.describe(r.options)
 	r.node.declined.mark(r.service, r.options, time.Now())
+	r.consult()
 	i := pick(r.options, r.final, rand.Int64N)
 	if i < 0 {
 		return false

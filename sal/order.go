@@ -1,6 +1,7 @@
 package sal
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -16,11 +17,13 @@ type option struct {
 	reachable bool
 	// rtt is the measured round trip, 0 if unknown.
 	rtt time.Duration
+	// rank is the Policy's, 0 without one.
+	rank uint64
 }
 
 // pick chooses which of the options to try next and returns its index, or -1 if
 // there is none. The order is: nodes that did not fail recently, then the lowest
-// priority, then at random by weight (RFC 2782); where every weight is zero the
+// rank a Policy gave, then the lowest priority, then at random by weight (RFC 2782); where every weight is zero the
 // nearest. An option without address is not chosen as long as a better answer may
 // come (final is false). random(n) returns a number from 0 to n-1.
 func pick(options []option, final bool, random func(n int64) int64) int {
@@ -72,7 +75,7 @@ func compareOptions(a, b option) int {
 		}
 		return -1
 	}
-	return int(a.Priority) - int(b.Priority)
+	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Priority, b.Priority))
 }
 
 // nearest returns the option of the least round trip, at random among those of

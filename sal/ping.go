@@ -91,6 +91,22 @@ func (n *Node) Ping(ctx context.Context, service identity.ServiceID) (time.Durat
 	return rtt, peer, nil
 }
 
+// PingAt measures the round trip to one node, which answers for the service. Unlike
+// Ping it asks that very node, and no Policy.
+func (n *Node) PingAt(ctx context.Context, c record.Candidate, service identity.ServiceID) (rtt time.Duration, err error) {
+	if c.Node == n.id {
+		return 0, nil
+	}
+	err = n.attempt(ctx, c, func(ctx context.Context, l *link) error {
+		rtt, err = l.ping(ctx, service)
+		return err
+	})
+	if err != nil {
+		return 0, opError("ping", Addr{Node: c.Node, Service: service}, err)
+	}
+	return rtt, nil
+}
+
 // ping pings the node on the other end, which answers for the service.
 func (l *link) ping(ctx context.Context, service identity.ServiceID) (time.Duration, error) {
 	done := make(chan pong, 1)
