@@ -81,7 +81,8 @@
 //
 // The rules have a version, which stands in each block and changes at a height
 // stated beforehand; blocks are judged by the rules of their time for ever. Version
-// 1 knows names, version 2 money as well.
+// 1 knows names, version 2 money as well, version 3 the market: channels, asks and
+// what they rest on.
 //
 // # What it does not do
 //

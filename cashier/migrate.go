@@ -18,13 +18,15 @@ import (
 //
 //	1  names; m/genesis holds the parameters
 //	2  money; m/genesis holds a Genesis, and the head its hash
-const formatVersion = 2
+//	3  the market: rows of channels and of all that came with the third rules
+const formatVersion = 3
 
 // migrations take a store from the format of their index to the next one. A step
 // is one batch, written together with the new format key: a power cut leaves the
 // one format or the other, and a step begun again finds what it found before.
 var migrations = [formatVersion]func(s *store, b *pebble.Batch) error{
 	1: addGenesis,
+	2: addMarketRules,
 }
 
 // migrate brings the store to the newest format.
@@ -99,6 +101,29 @@ func addGenesis(s *store, b *pebble.Batch) error {
 	} else {
 		g.Rules = []RulesChange{{1, rulesNames}, {h.Height + 1, rulesMoney}}
 	}
+	encoded := mustEncode(g)
+	h.Genesis = genesisHash(encoded)
+	return errors.Join(b.Set(genesisKey, encoded, nil), b.Set(headKey, mustEncode(h), nil))
+}
+
+// addMarketRules is the step from format 2 to 3. The third rules hold from the block
+// after the newest; no row of the state changes, and the blocks there are were made,
+// and are judged for ever, by the rules of their time.
+func addMarketRules(s *store, b *pebble.Batch) error {
+	var h head
+	if ok, err := s.readHead(s.db, &h); err != nil || !ok {
+		return errors.Join(err, missingUnless(ok, "head"))
+	}
+	g, err := s.genesis()
+	if err != nil {
+		return err
+	}
+	next := h.Height + 1
+	// Rules no block was made by yet are replaced: each height has one version.
+	for len(g.Rules) > 0 && g.Rules[len(g.Rules)-1].From >= next {
+		g.Rules = g.Rules[:len(g.Rules)-1]
+	}
+	g.Rules = append(g.Rules, RulesChange{next, rulesMarket})
 	encoded := mustEncode(g)
 	h.Genesis = genesisHash(encoded)
 	return errors.Join(b.Set(genesisKey, encoded, nil), b.Set(headKey, mustEncode(h), nil))

@@ -43,7 +43,7 @@ func TestPowerCutWhileMigrating(t *testing.T) {
 			t.Fatalf("%s: %v", c.op, err)
 		}
 		got := must[Status](t)(after.Status(t.Context()))
-		if got.Height != want.Height || got.Block != want.Block || got.AppHash != want.AppHash || got.Rules != rulesMoney {
+		if got.Height != want.Height || got.Block != want.Block || got.AppHash != want.AppHash || got.Rules != RulesVersion {
 			t.Errorf("%s: %+v, want %+v", c.op, got, want)
 		}
 		p := got.Parameters

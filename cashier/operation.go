@@ -51,10 +51,13 @@ func (k Kind) String() string {
 
 // rules returns the first version of the rules that knows the kind.
 func (k Kind) rules() uint64 {
-	if k <= KindSetParameters {
+	switch {
+	case k <= KindSetParameters:
 		return rulesNames
+	case k <= KindRedeem:
+		return rulesMoney
 	}
-	return rulesMoney
+	return rulesMarket
 }
 
 // Operation is what a transaction does: one of Register, Update, Offer, Accept,

@@ -51,10 +51,13 @@ func (p Parameters) Validate() error {
 
 // rules returns the first version of the rules that knows all that is set.
 func (p Parameters) rules() uint64 {
-	if p == (Parameters{MaxNames: p.MaxNames}) {
+	switch p {
+	case Parameters{MaxNames: p.MaxNames}:
 		return rulesNames
+	case Parameters{MaxNames: p.MaxNames, SupplyCap: p.SupplyCap, TransferFee: p.TransferFee, Issuer: p.Issuer, Treasury: p.Treasury}:
+		return rulesMoney
 	}
-	return rulesMoney
+	return rulesMarket
 }
 
 func (p Parameters) issuer(network identity.NetworkID) identity.AccountID {

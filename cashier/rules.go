@@ -13,9 +13,12 @@ const (
 	rulesNames = 1
 	// rulesMoney add accounts, transfers and the supply of money.
 	rulesMoney = 2
+	// rulesMarket add payment channels and what they rest on: asks, stakes, keys that
+	// change, leases of names, and roots that proofs lead to.
+	rulesMarket = 3
 
 	// RulesVersion is the newest version this program knows.
-	RulesVersion = rulesMoney
+	RulesVersion = rulesMarket
 )
 
 // RulesChange says from which height on a version of the rules holds.

@@ -174,7 +174,7 @@ func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, ident
 	if tx.Operation, err = openOperation(p.Kind, p.Operation); err != nil {
 		return Transaction{}, e, err
 	}
-	if p.Kind.rules() >= rulesMoney {
+	if _, ok := tx.Operation.(identified); ok {
 		tx.content = contentOf(p.Kind, p.Operation)
 	}
 	return tx, e, nil
