@@ -1,0 +1,110 @@
+package market
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"time"
+
+	"scn.alt/scn/cashier/voucher"
+	"scn.alt/scn/routing/identity"
+)
+
+// Policy is how a client chooses among providers.
+type Policy uint8
+
+// The policies.
+const (
+	// Weighted takes the owner's priorities and weights, the weights divided by the
+	// price: a provider at twice the price gets half its share. It is the default.
+	Weighted Policy = iota
+	// Cheapest takes the lowest price first, and among equals the owner's wish.
+	Cheapest
+	// Fastest takes the shortest round trip first; those not measured yet come after
+	// the others.
+	Fastest
+)
+
+// ErrPolicy is returned for the name of no policy.
+var ErrPolicy = errors.New("market: the policies are weighted, cheapest and fastest")
+
+// ParsePolicy reads a policy's name.
+func ParsePolicy(s string) (Policy, error) {
+	for _, p := range [...]Policy{Weighted, Cheapest, Fastest} {
+		if p.String() == s {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("%q: %w", s, ErrPolicy)
+}
+
+// String returns the policy's name.
+func (p Policy) String() string {
+	switch p {
+	case Cheapest:
+		return "cheapest"
+	case Fastest:
+		return "fastest"
+	case Weighted:
+	}
+	return "weighted"
+}
+
+// Offer is a provider to choose from. Order sets Rank and Weight.
+type Offer struct {
+	Node identity.NodeID
+	// Price is zero where it asks nothing, or nothing is known.
+	Price voucher.Price
+	// RTT is 0 where it was not measured.
+	RTT time.Duration
+	// Weight is the owner's. Where all weights are zero, the nearest is taken.
+	Weight uint16
+	// Rank comes before the owner's priority: the lowest first.
+	Rank uint64
+}
+
+// Order ranks and weighs the offers of one service.
+func (p Policy) Order(offers []Offer) {
+	switch p {
+	case Cheapest:
+		for i := range offers {
+			offers[i].Rank = uint64(Compared(offers[i].Price))
+		}
+	case Fastest:
+		for i := range offers {
+			offers[i].Rank = math.MaxUint64
+			if rtt := offers[i].RTT; rtt > 0 {
+				offers[i].Rank = uint64(rtt)
+			}
+		}
+	case Weighted:
+		weigh(offers)
+	}
+}
+
+// weigh divides each weight by the price, in units of the cheapest.
+func weigh(offers []Offer) {
+	least := voucher.MaxAmount
+	for _, o := range offers {
+		least = min(least, Compared(o.Price))
+	}
+	for i := range offers {
+		price := Compared(offers[i].Price)
+		if price == least || offers[i].Weight == 0 {
+			continue
+		}
+		// weight·least/price < weight, as least < price.
+		high, low := bits.Mul64(uint64(offers[i].Weight), uint64(least))
+		share, _ := bits.Div64(high, low, uint64(price))
+		offers[i].Weight = uint16(share)
+	}
+}
+
+// Compared is the amount by which prices of two parts are compared: a GiB in an hour.
+func Compared(p voucher.Price) voucher.Amount {
+	if sum, ok := p.PerGiB.Add(p.PerHour); ok {
+		return sum
+	}
+	return voucher.MaxAmount
+}
