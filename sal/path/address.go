@@ -20,11 +20,14 @@ const (
 	// proofLifetime is how long a proof of an address lasts. Keep-alives renew it;
 	// afterwards the address may be somebody else's.
 	proofLifetime = 2 * time.Minute
-	// maxAddresses bounds the table, maxStrangers those in it that only packets we
-	// cannot authenticate have named.
-	maxAddresses = 64
+	// maxStrangers bounds the addresses that only packets we cannot authenticate have
+	// named.
 	maxStrangers = 16
 )
+
+// MaxAddresses bounds the addresses a machine knows of, and so those it says are
+// [Validated] and not yet [Forgotten].
+const MaxAddresses = 64
 
 // address is what is known of one remote address, whatever link it is reached by.
 type address struct {
@@ -135,7 +138,7 @@ func (t *addressTable) add(now time.Time, remote netip.AddrPort, stranger bool, 
 		if victim == nil || !victim.stranger {
 			return nil, nil
 		}
-	case len(t.entries) < maxAddresses:
+	case len(t.entries) < MaxAddresses:
 		t.entries = append(t.entries, a)
 		return a, nil
 	case victim == nil && !stranger:

@@ -433,7 +433,7 @@ func TestUnknownAddress(t *testing.T) {
 	if a.used.Route != before {
 		t.Error("moved")
 	}
-	if n := len(a.m.addresses.entries); n > maxAddresses {
+	if n := len(a.m.addresses.entries); n > MaxAddresses {
 		t.Errorf("%d addresses kept", n)
 	}
 	s.run(30 * time.Second)
@@ -458,7 +458,7 @@ func TestTablesAreBounded(t *testing.T) {
 	if n, most := len(b.m.pairs), maxLinks*maxRemotes+maxImplicit; n > most {
 		t.Errorf("%d pairs, more than %d", n, most)
 	}
-	if n := len(b.m.addresses.entries); n > maxAddresses {
+	if n := len(b.m.addresses.entries); n > MaxAddresses {
 		t.Errorf("%d addresses", n)
 	}
 	_ = a

@@ -432,6 +432,9 @@ func (h *simHost) act() {
 				s.failf("host %s validated %s, the peer's: %v, already: %v", h.name, a.Remote, h.peer().ever[a.Remote], h.validated[a.Remote])
 			}
 			h.validated[a.Remote] = true
+			if n := len(h.validated); n > MaxAddresses {
+				s.failf("host %s holds %d addresses for the peer's", h.name, n)
+			}
 		case Forgotten:
 			if !h.validated[a.Remote] {
 				s.failf("host %s forgot %s, which it did not have", h.name, a.Remote)

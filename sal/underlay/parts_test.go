@@ -216,6 +216,25 @@ func TestAttribution(t *testing.T) {
 	}
 }
 
+// TestPathInUseStaysKnown lets a peer wander through more networks than it is told of at
+// a time. What comes by the path that was there first is still attributed to it: a new
+// connection ID would have nobody otherwise, and QUIC takes one every few seconds.
+func TestPathInUseStaysKnown(t *testing.T) {
+	tb, a := newTable(), &Association{}
+	first := netip.MustParseAddrPort("192.0.2.1:7")
+	tb.prove(a, first)
+	for p := range uint16(path.MaxAddresses - 1) {
+		tb.prove(a, netip.AddrPortFrom(first.Addr(), 100+p))
+		if got := tb.attribute(uint64(p), first); got != a {
+			t.Fatalf("belongs to nobody after %d other addresses", p+1)
+		}
+	}
+	tb.disprove(a, first)
+	if got := tb.attribute(1000, first); got != nil {
+		t.Error("belongs to it though the address was given up")
+	}
+}
+
 func TestPendingIsBounded(t *testing.T) {
 	tb := newTable()
 	for i := range 5 * maxPending {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"scn.alt/scn/sal/path"
 )
 
 // table finds associations: by serial number (of a made-up address), by
@@ -36,8 +38,11 @@ const (
 	// maxCIDs bounds the connection IDs learnt per association; quic-go issues 4
 	// at a time and the oldest are retired first.
 	maxCIDs = 16
-	// maxProved bounds the proved addresses per association.
-	maxProved = 16
+	// maxProved bounds the proved addresses per association. The path machine bounds
+	// them already, and says which it gives up: one given up here without its knowing
+	// would not be proved again, be it the one in use. One more is the address a
+	// stranger was met at.
+	maxProved = path.MaxAddresses + 1
 )
 
 func newTable() *table {
