@@ -94,7 +94,8 @@ bench: build ## micro benchmarks ten times over, then the end-to-end table
 	$(GO) test -run '^$$' -bench . -benchmem -count=10 -timeout 60m ./...
 	@$(MAKE) --no-print-directory bench-quick
 
-bench-cashier: ## the ledger's money: applied, signed and stored, verified; Pebble and signatures alone
+bench-cashier: ## the ledger's money: applied, signed and stored, verified; its trees; Pebble and signatures alone
+	$(GO) test -run '^$$' -bench . -benchmem ./cashier/tree
 	$(GO) test -run '^$$' -bench '^BenchmarkBatch$$' ./routing/identity
 	$(GO) test -run '^$$' -bench 'ApplyTransfers|Transfers$$|PebbleBatches|Verify' -benchmem ./cashier
 

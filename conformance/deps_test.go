@@ -50,6 +50,7 @@ const owners = `
 	github.com/multiformats              routing/...          only libp2p speaks it
 	github.com/miekg/dns                 naming/... conformance/...  DNS messages end at the naming layer
 	github.com/cockroachdb/pebble        cashier/...          the ledger alone is on disk
+	github.com/transparency-dev          cashier/tree         logs of RFC 6962 are kept in one place
 	github.com/cometbft                  cashier/comet        one engine of two
 	github.com/songgao/water             tun/...              the edge alone has a device
 	github.com/vishvananda/netlink       tun/... sal/underlay conformance/...  who changes or watches the host's network
@@ -92,6 +93,7 @@ const pure = `
 	routing/record          net os/exec net/http sync log/slog       values that cross layers
 	naming/name             net os/exec net/http sync log/slog       values that cross layers
 	daemon/access           os net os/exec net/http sync log/slog    rules decide by values alone
+	cashier/tree            os net os/exec net/http log/slog         proofs are judged by values alone
 	cashier/voucher         net os/exec net/http sync log/slog       values that cross layers
 	proofofservice/evidence net os/exec net/http sync log/slog       values that cross layers
 `
