@@ -21,6 +21,26 @@ type Account struct {
 	// Height and Time are those of the ledger when it answered, in Unix seconds.
 	Height uint64 `cbor:"6,keyasint"`
 	Time   int64  `cbor:"7,keyasint"`
+	// Key signs for the account. Recovery is the account that may change that, NewKey
+	// the key of a recovery under way since RecoverySince, which counts from
+	// RecoveryDue on.
+	Key           identity.AccountID `cbor:"8,keyasint,omitzero"`
+	Recovery      identity.AccountID `cbor:"9,keyasint,omitzero"`
+	NewKey        identity.AccountID `cbor:"10,keyasint,omitzero"`
+	RecoverySince int64              `cbor:"11,keyasint,omitzero"`
+	RecoveryDue   int64              `cbor:"12,keyasint,omitzero"`
+	// Staked is what it has staked, Unbonding what is on its way back.
+	Staked    voucher.Amount    `cbor:"13,keyasint,omitzero"`
+	Unbonding []UnbondingAmount `cbor:"14,keyasint,omitempty"`
+}
+
+// UnbondingAmount is an amount taken out of a stake.
+type UnbondingAmount struct {
+	ID     voucher.TransferID `cbor:"1,keyasint"`
+	Amount voucher.Amount     `cbor:"2,keyasint"`
+	// Since and Due are when it was taken out and when it comes back, in Unix seconds.
+	Since int64 `cbor:"3,keyasint"`
+	Due   int64 `cbor:"4,keyasint"`
 }
 
 // Supply is how much money there is, as part of a Status.
@@ -54,8 +74,16 @@ func (l *Ledger) Account(_ context.Context, id identity.AccountID) (Account, err
 			return err
 		}
 		out.Sequence, out.Names = row.Sequence, row.Names
+		var keys keysRow
+		if _, err := read(s, keysKey(id), &keys); err != nil {
+			return err
+		}
+		out.Key, out.Recovery, out.NewKey, out.RecoverySince, out.RecoveryDue = keys.of(id), keys.Recovery, keys.Pending, keys.Since, keys.Due
 		var err error
-		out.Counters, err = readCounters(s, id)
+		if out.Counters, err = readCounters(s, id); err != nil {
+			return err
+		}
+		out.Staked, out.Unbonding, err = readStake(s, id)
 		return err
 	})
 	return out, err

@@ -55,7 +55,7 @@ func BenchmarkApply(b *testing.B) {
 			i := len(blocks)*perBlock + len(txs)
 			tx := Transaction{
 				Account: key(uint16(i)).Account(), Network: network, Sequence: 1,
-				Operation: Register{name.Name(fmt.Sprintf("n%d", i+100)), files.Service(), Signature{}}, signed: make([]byte, 400),
+				Operation: Register{name.Name(fmt.Sprintf("n%d", i+100)), files.Service(), Signature{}, 0}, signed: make([]byte, 400),
 			}
 			tx.id = Hash{byte(i), byte(i >> 8), 1}
 			txs = append(txs, tx)

@@ -135,6 +135,15 @@ func (c *Client) openName(n name.Name, b []byte) (Answer, error) {
 			return Answer{}, err
 		}
 		out.Record, out.Signed, out.Registered = r, reply.Record, !r.Released
+		switch {
+		case r.Released:
+		case r.Suspended:
+			out.Phase = NameSuspended
+		case r.Expired(c.cfg.Clock()):
+			out.Phase = NameExpired
+		default:
+			out.Phase = NameHeld
+		}
 	}
 	if out.Registered {
 		return out, nil

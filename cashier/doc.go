@@ -36,6 +36,25 @@
 // CBOR bodies over any net.Listener and any dialled net.Conn. Wallet builds and
 // signs transactions and numbers them.
 //
+// # Names
+//
+// A name is held for a term that is paid for, and kept for its owner for a while
+// after; see lease.go. Where the founder set a reveal delay, it is asked for in two
+// steps, CommitName and RevealName, so that nobody who sees somebody ask for a name
+// can be quicker; see commit.go. While no delay is set, which is what a new network
+// begins with, Register does it in one: the authority of such a network orders the
+// blocks itself and sees names only in the block it makes, and a newcomer waits for
+// one fsync and no tick.
+//
+// # Stakes, keys, bindings
+//
+// Stake and Unstake put money aside as a pledge and take it back, after a time;
+// StakeAccount, UnbondingAccount and NamesAccount (of deposits) are accounts nobody
+// can sign for or pay into, and have what the rows add up to, always. RotateKey and
+// Recover change which key signs for an account, whose ID stays; authorise in keys.go
+// is the one place that judges it. Bind says which node and service an account speaks
+// from, under the signatures of all three.
+//
 // # Blocks
 //
 //	header   version of the rules, network, height, previous block's hash, time,
@@ -64,6 +83,16 @@
 //	s/h<account><id><n>  reserved amount: state, payee, amount, expiry, next due
 //	s/d<time>        what falls due in 16 seconds: the first row of a list
 //	s/q              which lists are left
+//	s/m              deposits of all commits together
+//	s/m<account><id> commit: hash, deposit, where and when, revealed, next due
+//	s/x              when leases began
+//	s/x<name's hash><id>  lease of a name: the name, next due
+//	s/g              stakes of all accounts together
+//	s/g<account>     stake of an account: staked, unbonding, how many amounts
+//	s/g<account><id> amount that unbonds: amount, since, due, next due
+//	s/y<account>     keys of an account: its key, recovery account, recovery
+//	s/y<account><id> recovery under way: next due
+//	s/e<node><service>  binding: account, height, time
 //
 // A block, its changes and the head are one atomic write. Everything below s/ is
 // a function of the blocks; Verify recomputes it and compares.
@@ -86,7 +115,7 @@
 //
 // # What it does not do
 //
-// It has no payment channels, stakes, rents and proofs yet, has one authority and
+// It has no payment channels and proofs yet, has one authority and
 // no consensus, and dials and publishes nothing by itself: callers give it
 // connections and fetch its records.
 //

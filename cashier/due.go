@@ -9,7 +9,7 @@ import (
 )
 
 // What falls due — a transfer's ID that may be forgotten, a reserved amount that
-// goes back — hangs in a list of its time: one list for every 16 seconds, each
+// goes back, a commit that lapses, a lease that ends — hangs in a list of its time: one list for every 16 seconds, each
 // entry's row naming the next one. A row leads to the newest entry of each list.
 //
 //	d<bucket> ──► row of an ID or a hold ──► row ──► … ──► end
@@ -27,7 +27,7 @@ const dueSteps = 2*MaxBlockTransactions + 1024
 
 // reference names a row that falls due.
 type reference struct {
-	kind    byte // transferRef or holdRef; 0 is the end of a list
+	kind    byte // transferRef and the like; 0 is the end of a list
 	account identity.AccountID
 	id      voucher.TransferID
 	move    uint8 // of a hold: its place in the transaction
@@ -36,6 +36,10 @@ type reference struct {
 const (
 	transferRef = 't'
 	holdRef     = 'h'
+	commitRef   = 'm'
+	stakeRef    = 'g'
+	leaseRef    = 'x'
+	keysRef     = 'y'
 
 	referenceSize = 1 + 32 + 16 + 1
 )
@@ -60,7 +64,11 @@ func decodeReference(b []byte) (reference, error) {
 	r := reference{
 		kind: b[0], account: identity.AccountID(b[1:33]), id: voucher.TransferID(b[33:49]), move: b[49],
 	}
-	if r.kind != transferRef && r.kind != holdRef && r != (reference{}) {
+	switch r.kind {
+	case transferRef, holdRef, commitRef, stakeRef, leaseRef, keysRef:
+		return r, nil
+	}
+	if r != (reference{}) {
 		return reference{}, fmt.Errorf("%w: reference of kind %d", ErrCorrupt, r.kind)
 	}
 	return r, nil
@@ -125,6 +133,14 @@ func (x *execution) expire() {
 			next = x.forget(r)
 		case holdRef:
 			next = x.returnHold(r)
+		case commitRef:
+			next = x.endCommit(r)
+		case stakeRef:
+			next = x.endUnbonding(r)
+		case leaseRef:
+			next = x.endLease(r)
+		case keysRef:
+			next = x.endRecovery(r)
 		}
 		if x.err != nil {
 			return

@@ -1,11 +1,16 @@
 package cashier
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"scn.alt/scn/naming/name"
 )
 
 // run is the engine: it owns the head and every write to the store. It ends when
@@ -87,6 +92,9 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 		Version: l.rules.at(h.Height + 1), Network: h.Network, Height: h.Height + 1,
 		Previous: h.Block, Time: now, AppHash: h.AppHash,
 	}}
+	if err := orderReveals(rows{l.store.db}, batch); err != nil {
+		return 0, err
+	}
 	x, err := begin(rows{l.store.db}, block.Header, len(batch))
 	if err != nil {
 		return 0, err
@@ -167,4 +175,51 @@ func (l *Ledger) refuseUntilStopped() {
 			s.reply <- answer{err: l.failed()}
 		}
 	}
+}
+
+// orderReveals puts reveals of one name in the order of their commits, in the places
+// they have: then nobody is told that he has a name which the machine gives to an
+// older commit of the same block.
+func orderReveals(s State, batch []*submission) error {
+	type candidate struct {
+		at     int
+		s      *submission
+		commit placeRow
+	}
+	var reveals map[name.Name][]candidate
+	for i, sub := range batch {
+		op, ok := sub.tx.Operation.(RevealName)
+		if !ok {
+			continue
+		}
+		b, err := s.Get(commitReference(sub.tx.Account, CommitHash(sub.tx.Network, sub.tx.Account, op.Name, op.Salt)).key())
+		if err != nil {
+			return err
+		}
+		c := candidate{at: i, s: sub, commit: placeRow{Height: math.MaxUint64}}
+		if b != nil {
+			row, err := decodeCommit(b)
+			if err != nil {
+				return err
+			}
+			c.commit = row.place
+		}
+		if reveals == nil {
+			reveals = map[name.Name][]candidate{}
+		}
+		reveals[op.Name] = append(reveals[op.Name], c)
+	}
+	for _, rivals := range reveals { // each name's places are its own: their order does not matter
+		places := make([]int, len(rivals))
+		for i, c := range rivals {
+			places[i] = c.at
+		}
+		slices.SortStableFunc(rivals, func(a, b candidate) int {
+			return cmp.Or(cmp.Compare(a.commit.Height, b.commit.Height), cmp.Compare(a.commit.Index, b.commit.Index))
+		})
+		for i, c := range rivals {
+			batch[places[i]] = c.s
+		}
+	}
+	return nil
 }

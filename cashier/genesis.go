@@ -47,12 +47,16 @@ func (g Genesis) Validate(network identity.NetworkID) error {
 	if len(g.Balances) > maxGenesisBalances {
 		errs = append(errs, fmt.Errorf("cashier: %d genesis balances, at most %d", len(g.Balances), maxGenesisBalances))
 	}
+	special := specialAccounts(network)
+	if slices.Contains(special, g.Parameters.Treasury) || slices.Contains(special, g.Parameters.Issuer) {
+		errs = append(errs, errors.New("cashier: treasury or issuer is an account of the ledger's own"))
+	}
 	var sum voucher.Amount
 	for i, b := range g.Balances {
 		next, fits := sum.Add(b.Amount)
 		sum = next
 		switch {
-		case b.Account.IsZero() || b.Account == SupplyAccount(network):
+		case b.Account.IsZero() || b.Account == SupplyAccount(network) || slices.Contains(special, b.Account):
 			errs = append(errs, errors.New("cashier: genesis balance of an account nobody has"))
 		case b.Amount == 0:
 			errs = append(errs, fmt.Errorf("cashier: genesis balance of %s is zero", b.Account))

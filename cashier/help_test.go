@@ -122,7 +122,7 @@ func sealed(t testing.TB, account identity.PrivateKey, sequence uint64, op Opera
 // registration signs the registration of a name.
 func registration(t testing.TB, account, service identity.PrivateKey, sequence uint64, n name.Name) []byte {
 	t.Helper()
-	return sealed(t, account, sequence, Register{n, service.Service(), Consent(service, network, account.Account(), sequence, n)})
+	return sealed(t, account, sequence, Register{n, service.Service(), Consent(service, network, account.Account(), sequence, n), 0})
 }
 
 // payment signs an operation about money that is valid until a time.

@@ -128,6 +128,8 @@ func (x *execution) settle(by identity.AccountID, m Move) *Rejection {
 		return &Rejection{Code: HoldSettled, Time: x.time, Detail: "expired"}
 	case m.Amount > h.amount:
 		return &Rejection{Code: ExceedsHold, Available: h.amount}
+	case post && x.payable(h.to) != nil: // reserved when that was an account like others
+		return x.payable(h.to)
 	}
 	h.state, h.posted = holdVoided, m.Amount
 	if post {

@@ -202,32 +202,42 @@ func (l *Ledger) placeOf(id Hash) (place placeRow, ok bool, err error) {
 
 // checkRealZone asks the hook about a name to be registered that is free here.
 func (l *Ledger) checkRealZone(ctx context.Context, tx *Transaction) error {
-	op, ok := tx.Operation.(Register)
-	if !ok || l.cfg.RealZone == nil {
+	var n name.Name
+	switch op := tx.Operation.(type) {
+	case Register:
+		n = op.Name
+	case RevealName:
+		n = op.Name
+	}
+	if n == "" || l.cfg.RealZone == nil {
 		return nil
 	}
 	taken := false
 	err := l.read(func(s rows) error {
+		ends, err := leasesOf(s)
+		if err != nil {
+			return err
+		}
 		var row nameRow
-		found, err := read(s, nameKey(op.Name), &row)
-		taken = found && !row.Released
+		found, err := read(s, nameKey(n), &row)
+		taken = found && ends.phase(&row, l.now().Unix()) != NameFree
 		return err
 	})
 	if err != nil || taken {
 		return err // the machine says by whom
 	}
-	exists, controlled, err := l.cfg.RealZone(ctx, op.Name, tx.Account)
+	exists, controlled, err := l.cfg.RealZone(ctx, n, tx.Account)
 	switch {
 	case err != nil:
-		l.cfg.Logger.Warn("real zone not reached", "name", string(op.Name), "err", err)
+		l.cfg.Logger.Warn("real zone not reached", "name", string(n), "err", err)
 		return &Rejection{
-			Code: Unavailable, Name: op.Name, RetryAfter: 5,
+			Code: Unavailable, Name: n, RetryAfter: 5,
 			Detail: "whether it exists in the Internet's zone could not be found out",
 		}
 	case exists && !controlled:
 		return &Rejection{
-			Code: ExistsElsewhere, Name: op.Name,
-			Detail: fmt.Sprintf("put TXT %q at _scn.%s there, or choose another name", RealZoneProof(tx.Account), op.Name),
+			Code: ExistsElsewhere, Name: n,
+			Detail: fmt.Sprintf("put TXT %q at _scn.%s there, or choose another name", RealZoneProof(tx.Account), n),
 		}
 	}
 	return nil
@@ -285,6 +295,10 @@ func nameOf(op Operation) (name.Name, bool) {
 	case Accept:
 		return op.Name, true
 	case Release:
+		return op.Name, true
+	case RevealName:
+		return op.Name, true
+	case RenewName:
 		return op.Name, true
 	}
 	return "", false

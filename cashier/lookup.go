@@ -36,6 +36,9 @@ type Answer struct {
 	Offered identity.AccountID
 	// Since is the height at which the name was registered.
 	Since uint64
+	// Phase is where in its life the name is: one that is suspended is registered and
+	// does not resolve. Record.Lease is until when it is paid for.
+	Phase NamePhase
 	// Height and Time are those of the ledger when it answered, in Unix seconds.
 	Height uint64
 	Time   int64
@@ -64,6 +67,9 @@ type OwnedName struct {
 	Offered identity.AccountID `cbor:"3,keyasint,omitzero"`
 	Height  uint64             `cbor:"4,keyasint"`
 	Since   uint64             `cbor:"5,keyasint"`
+	// Lease is until when it is paid for, in Unix seconds, and Phase what follows.
+	Lease int64     `cbor:"6,keyasint,omitzero"`
+	Phase NamePhase `cbor:"7,keyasint,omitzero"`
 }
 
 // SignedRecord is a name record with its signature.
@@ -81,8 +87,12 @@ func (l *Ledger) Lookup(_ context.Context, n name.Name) (Answer, error) {
 	// was released since and has a row.
 	h := l.head.Load()
 	var row nameRow
+	var ends leases
 	found := false
 	err := l.read(func(s rows) (err error) {
+		if ends, err = leasesOf(s); err != nil {
+			return err
+		}
 		found, err = read(s, nameKey(n), &row)
 		return err
 	})
@@ -91,15 +101,15 @@ func (l *Ledger) Lookup(_ context.Context, n name.Name) (Answer, error) {
 	}
 	now := l.now()
 	out := Answer{Name: n, Height: max(h.Height, row.Height), Time: now.Unix()}
-	if !found {
+	if !found || forgotten(&row, ends, now) {
 		return out, nil
 	}
-	r, err := l.sign(n, row, now)
+	r, err := l.sign(n, row, ends, now)
 	if err != nil {
 		return Answer{}, err
 	}
 	out.Registered, out.Record, out.Signed = !row.Released, r.Record, r.Signed
-	out.Offered, out.Since = row.Offered, row.Registered
+	out.Offered, out.Since, out.Phase = row.Offered, row.Registered, ends.phase(&row, now.Unix())
 	return out, nil
 }
 
@@ -112,8 +122,12 @@ func (l *Ledger) Names(_ context.Context, owner identity.AccountID, after name.N
 	if after != "" {
 		from = ownedKey(owner, after)
 	}
+	now := l.now().Unix()
 	err := l.read(func(s rows) error {
-		var failure error
+		ends, failure := leasesOf(s)
+		if failure != nil {
+			return failure
+		}
 		err := s.scan(prefix, from, func(key, _ []byte) bool {
 			if len(out) >= limit {
 				return false
@@ -124,8 +138,8 @@ func (l *Ledger) Names(_ context.Context, owner identity.AccountID, after name.N
 				return false
 			}
 			// The name may have changed hands since the iterator was made.
-			if row.Owner == owner && !row.Released {
-				out = append(out, OwnedName{n, row.Service, row.Offered, row.Height, row.Registered})
+			if phase := ends.phase(&row, now); row.Owner == owner && phase != NameFree {
+				out = append(out, OwnedName{n, row.Service, row.Offered, row.Height, row.Registered, ends.until(&row), phase})
 			}
 			return true
 		})
@@ -204,7 +218,10 @@ func (l *Ledger) recordPage(after []byte, limit int) (page []SignedRecord, last 
 	now := l.now()
 	seen := 0
 	err = l.read(func(s rows) error {
-		var failure error
+		ends, failure := leasesOf(s)
+		if failure != nil {
+			return failure
+		}
 		err := s.scan([]byte{'n'}, after, func(key, value []byte) bool {
 			if seen == limit {
 				last = slices.Clone(after)
@@ -217,10 +234,10 @@ func (l *Ledger) recordPage(after []byte, limit int) (page []SignedRecord, last 
 				failure = fmt.Errorf("%w: row %q: %w", ErrCorrupt, key, err)
 				return false
 			}
-			if row.Released && now.Sub(time.Unix(row.Time, 0)) > tombstoneLife {
+			if row.Released && now.Sub(time.Unix(row.Time, 0)) > tombstoneLife || forgotten(&row, ends, now) {
 				return true
 			}
-			r, err := l.sign(name.Name(key[1:]), row, now)
+			r, err := l.sign(name.Name(key[1:]), row, ends, now)
 			if err != nil {
 				failure = err
 				return false
@@ -243,13 +260,40 @@ func (l *Ledger) now() time.Time {
 	return now
 }
 
+// leasesOf reads what the life of names depends on.
+func leasesOf(s State) (leases, error) {
+	var p Parameters
+	if _, err := read(s, parametersKey, &p); err != nil {
+		return leases{}, err
+	}
+	return readLeases(s, p)
+}
+
+// forgotten reports whether a name's grace is over, and its row just not cleared yet.
+func forgotten(row *nameRow, ends leases, now time.Time) bool {
+	return !row.Released && ends.phase(row, now.Unix()) == NameFree
+}
+
 // sign makes the record of a name. It is valid for name.Validity and up to one
-// recordStep less, and depends on nothing but the row and that step.
-func (l *Ledger) sign(n name.Name, row nameRow, now time.Time) (SignedRecord, error) {
+// recordStep less, but not beyond the part of the name's life it speaks of: the record
+// of a name that is paid for does not outlive its lease. It depends on nothing but the
+// row, the parameters and that step.
+func (l *Ledger) sign(n name.Name, row nameRow, ends leases, now time.Time) (SignedRecord, error) {
 	r := name.Record{
 		Name: n, Service: row.Service, Owner: row.Owner, Sequence: row.Sequence, Height: row.Height,
 		NotAfter: now.Truncate(recordStep).Add(name.Validity).Unix(),
 		Released: row.Released, Transaction: row.Transaction,
+	}
+	if until := ends.until(&row); !row.Released && until != 0 {
+		r.Lease = until
+		switch ends.phase(&row, now.Unix()) {
+		case NameHeld:
+			r.NotAfter = min(r.NotAfter, until)
+		case NameExpired:
+			r.NotAfter = min(r.NotAfter, ends.resolves(until))
+		case NameSuspended, NameFree:
+			r.NotAfter, r.Suspended = min(r.NotAfter, ends.free(until)-1), true
+		}
 	}
 	b, err := r.Seal(l.key)
 	if err != nil {

@@ -72,6 +72,15 @@ type execution struct {
 	}
 	expired int // rows that fell due in this block
 
+	// Of the rules of the market.
+	special  []identity.AccountID // see payable
+	reveals  map[name.Name]reveal // of this block
+	payerRow struct {             // see payer
+		id            identity.AccountID
+		counters      Counters
+		exists, known bool
+	}
+
 	key   []byte // scratch: a key being looked up
 	arena []byte // where values of rows are made, many to one allocation
 }
@@ -111,6 +120,9 @@ func (x *execution) beginMoney() {
 	}
 	x.written.totals, x.written.queue = x.totals, x.queue
 	x.assertBalanced()
+	if x.rules >= rulesMarket {
+		x.beginMarket()
+	}
 	x.expire()
 }
 
@@ -132,6 +144,7 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 		return Result{}, fmt.Errorf("%w: transaction was not opened for this network", ErrCorrupt)
 	}
 	x.tx = tx
+	x.payerRow.known = false
 	x.state.mark()
 	if kind := tx.Operation.Kind(); x.rules < kind.rules() {
 		return Result{Rejection: reject(UnknownOperation, "%s, under rules of version %d", kind, x.rules)}, nil
@@ -145,9 +158,10 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 	}
 	var account accountRow
 	load(x, accountKey(tx.Account), &account)
-	var r *Rejection
+	before, queue := x.totals, x.queue
+	r := x.authorise(tx)
 	switch {
-	case x.err != nil:
+	case x.err != nil, r != nil:
 	case tx.ValidUntil != 0 && x.time > tx.ValidUntil:
 		r = &Rejection{Code: Expired, Time: x.time}
 	case tx.Sequence <= account.Sequence:
@@ -160,6 +174,7 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 	}
 	if r != nil {
 		x.state.rollback()
+		x.totals, x.queue = before, queue
 		return Result{Rejection: r}, nil
 	}
 	// The operation may have changed the account's row.
@@ -184,11 +199,10 @@ func (x *execution) executeIdentified(tx *Transaction, op identified) (Result, e
 		}
 		return Result{Height: had.place.Height, Index: had.place.Index, Again: true}, x.err
 	}
-	var r *Rejection
-	before := x.totals
-	queue := x.queue
+	before, queue := x.totals, x.queue
+	r := x.authorise(tx)
 	switch {
-	case x.err != nil:
+	case x.err != nil, r != nil:
 	case x.time > tx.ValidUntil:
 		r = &Rejection{Code: Expired, Time: x.time}
 	case tx.ValidUntil-x.time > MaxValidity:

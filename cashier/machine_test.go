@@ -148,7 +148,7 @@ func anyTransaction(t *rapid.T) Transaction {
 		KindRegister, KindRegister, KindUpdate, KindOffer, KindOffer, KindAccept, KindAccept, KindRelease, KindSetParameters,
 	}).Draw(t, "kind") {
 	case KindRegister:
-		tx.Operation = Register{n, service.Service(), consent}
+		tx.Operation = Register{n, service.Service(), consent, 0}
 	case KindUpdate:
 		tx.Operation = Update{n, service.Service(), consent}
 	case KindOffer:

@@ -19,6 +19,8 @@ type Counters struct {
 	DebitsPosted   voucher.Amount `cbor:"2,keyasint,omitzero"`
 	CreditsPending voucher.Amount `cbor:"3,keyasint,omitzero"`
 	CreditsPosted  voucher.Amount `cbor:"4,keyasint,omitzero"`
+
+	rotated bool // another key than the account's own signs for it
 }
 
 // Balance returns what the account has, reserved amounts included.
@@ -46,24 +48,36 @@ func (c Counters) available() (voucher.Amount, bool) {
 }
 
 // countersSize is the length of an account's money row: four numbers of 8 bytes,
-// big endian.
+// big endian. One byte more, which is 1, marks an account with another key.
 const countersSize = 32
 
 func (c Counters) encode() []byte { return c.append(make([]byte, 0, countersSize)) }
+
+// size returns the length of the row.
+func (c Counters) size() int {
+	if c.rotated {
+		return countersSize + 1
+	}
+	return countersSize
+}
 
 func (c Counters) append(b []byte) []byte {
 	for _, v := range [...]voucher.Amount{c.DebitsPending, c.DebitsPosted, c.CreditsPending, c.CreditsPosted} {
 		b = binary.BigEndian.AppendUint64(b, uint64(v))
 	}
+	if c.rotated {
+		b = append(b, 1)
+	}
 	return b
 }
 
 func decodeCounters(b []byte) (Counters, error) {
-	if len(b) != countersSize {
+	rotated := len(b) == countersSize+1 && b[countersSize] == 1
+	if len(b) != countersSize && !rotated {
 		return Counters{}, fmt.Errorf("%w: money row of %d bytes", ErrCorrupt, len(b))
 	}
 	n := func(i int) voucher.Amount { return voucher.Amount(binary.BigEndian.Uint64(b[8*i:])) }
-	return Counters{n(0), n(1), n(2), n(3)}, nil
+	return Counters{n(0), n(1), n(2), n(3), rotated}, nil
 }
 
 // SupplyAccount is the account that money comes from when it is issued and goes to
@@ -138,6 +152,9 @@ var totalsKey = []byte{'u'}
 
 // counters loads an account's money row; an account never seen has zeros.
 func (x *execution) counters(id identity.AccountID) (c Counters, exists bool) {
+	if p := &x.payerRow; p.known && p.id == id {
+		return p.counters, p.exists
+	}
 	b := x.get(x.moneyKey(id))
 	if b == nil {
 		return Counters{}, false
@@ -155,7 +172,10 @@ func (x *execution) setCounters(id identity.AccountID, was, is Counters, existed
 	if !existed && id != x.supply {
 		x.totals.accounts++
 	}
-	x.state.set(x.moneyKey(id), x.made(is.append(x.room(countersSize))))
+	if p := &x.payerRow; p.known && p.id == id {
+		p.counters, p.exists = is, true
+	}
+	x.state.set(x.moneyKey(id), x.made(is.append(x.room(is.size()))))
 	x.record(id, was, is)
 }
 

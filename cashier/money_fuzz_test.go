@@ -15,6 +15,8 @@ func payments() []Operation {
 	return []Operation{
 		Issue{transferNumber(1), bob.Account(), 5},
 		Redeem{transferNumber(1), 5},
+		Stake{transferNumber(1), 5},
+		Unstake{transferNumber(1), 5},
 		Transfer{transferNumber(1), []Move{{Kind: MovePay, To: bob.Account(), Amount: 5}}},
 		Transfer{transferNumber(1), []Move{
 			{Kind: MoveHold, To: bob.Account(), Amount: 5, Expires: 1_900_000_000},
@@ -71,13 +73,18 @@ func TestEveryPaymentSurvives(t *testing.T) {
 func FuzzDecodeRows(f *testing.F) {
 	next := reference{holdRef, alice.Account(), transferNumber(9), 2}
 	for _, b := range [][]byte{
-		Counters{1, 2, 3, 4}.encode(),
+		Counters{1, 2, 3, 4, false}.encode(), Counters{1, 2, 3, 4, true}.encode(),
 		totals{debitsPosted: wide{1, 2}, creditsPosted: wide{1, 2}, issued: 7, accounts: 3}.encode(),
 		queueRow{5, 6}.encode(),
 		transferRow{content: [16]byte{1}, place: placeRow{3, 4}, next: next}.encode(),
 		transferRow{}.encode(),
 		holdRow{state: holdPending, to: bob.Account(), amount: 5, expires: 9, next: next}.encode(),
 		next.append(nil),
+		commitRow{hash: Hash{1}, deposit: 2, place: placeRow{3, 4}, time: 5, revealed: true, next: next}.encode(),
+		leaseRow{name: "files", next: next}.encode(),
+		stakeRow{1, 2, 3}.encode(),
+		unbondingRow{amount: 1, since: 2, due: 3, next: next}.encode(),
+		appendUint64(nil, 7),
 		{},
 	} {
 		f.Add(b)
@@ -101,6 +108,16 @@ func FuzzDecodeRows(f *testing.F) {
 		same("transfer", err, row.encode())
 		h, err := decodeHold(b)
 		same("hold", err, h.encode())
+		m, err := decodeCommit(b)
+		same("commit", err, m.encode())
+		l, err := decodeLease(b)
+		same("lease", err, l.encode())
+		g, err := decodeStake(b)
+		same("stake", err, g.encode())
+		u, err := decodeUnbonding(b)
+		same("unbonding", err, u.encode())
+		sum, err := decodeSum(b)
+		same("sum", err, appendUint64(nil, uint64(sum)))
 		if len(b) == referenceSize {
 			r, err := decodeReference(b)
 			same("reference", err, r.append(nil))

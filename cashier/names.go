@@ -22,22 +22,30 @@ import (
 
 func (o Register) apply(x *execution, tx *Transaction) *Rejection {
 	var row nameRow
-	if load(x, nameKey(o.Name), &row) && !row.Released {
+	p := &x.parameters
+	switch exists := load(x, nameKey(o.Name), &row); {
+	case x.err != nil:
+		return nil
+	case x.rules < rulesMarket && o.Term != 0:
+		return reject(UnknownOperation, "a term, under rules of version %d", x.rules)
+	case !x.takeFree(o.Name, &row, exists):
 		return &Rejection{Code: NameTaken, Name: o.Name, Owner: row.Owner, Service: row.Service}
+	case p.RevealDelay > 0 || p.RevealDelayBlocks > 0:
+		return &Rejection{Code: CommitFirst, Name: o.Name}
 	}
 	if r := x.busy(o.Name); r != nil {
 		return r
 	}
-	if r := x.addNames(tx.Account, o.Name, +1); r != nil {
-		return r
-	}
-	x.put(o.Name, tx, nameRow{Owner: tx.Account, Service: o.Service, Registered: x.height})
-	return nil
+	_, r := x.registerName(tx, nameRow{Service: o.Service}, o.Name, o.Term)
+	return r
 }
 
 func (o Update) apply(x *execution, tx *Transaction) *Rejection {
 	row, r := x.owned(o.Name, tx.Account)
 	if r != nil {
+		return r
+	}
+	if r := x.paid(o.Name, &row); r != nil {
 		return r
 	}
 	row.Service, row.Offered = o.Service, identity.AccountID{}
@@ -50,6 +58,9 @@ func (o Offer) apply(x *execution, tx *Transaction) *Rejection {
 	if r != nil {
 		return r
 	}
+	if r := x.paid(o.Name, &row); r != nil {
+		return r
+	}
 	row.Offered = o.To
 	x.put(o.Name, tx, row)
 	return nil
@@ -58,10 +69,13 @@ func (o Offer) apply(x *execution, tx *Transaction) *Rejection {
 func (o Accept) apply(x *execution, tx *Transaction) *Rejection {
 	var row nameRow
 	switch {
-	case !load(x, nameKey(o.Name), &row) || row.Released:
+	case !load(x, nameKey(o.Name), &row) || x.lapsed(&row):
 		return &Rejection{Code: NotRegistered, Name: o.Name}
 	case row.Offered != tx.Account:
 		return &Rejection{Code: NotOffered, Name: o.Name, Owner: row.Owner, Service: row.Service}
+	}
+	if r := x.paid(o.Name, &row); r != nil {
+		return r
 	}
 	if r := x.busy(o.Name); r != nil {
 		return r
@@ -92,7 +106,12 @@ func (o Release) apply(x *execution, tx *Transaction) *Rejection {
 
 func (o SetParameters) apply(x *execution, _ *Transaction) *Rejection {
 	if x.rules < o.Parameters.rules() {
-		return reject(UnknownOperation, "parameters of money, under rules of version %d", x.rules)
+		return reject(UnknownOperation, "parameters of later rules, under rules of version %d", x.rules)
+	}
+	for _, id := range [...]identity.AccountID{o.Parameters.Issuer, o.Parameters.Treasury} {
+		if r := x.payable(id); r != nil {
+			return r
+		}
 	}
 	x.parameters = o.Parameters
 	x.write(parametersKey, o.Parameters)
@@ -104,12 +123,28 @@ func (o SetParameters) apply(x *execution, _ *Transaction) *Rejection {
 func (x *execution) owned(n name.Name, account identity.AccountID) (nameRow, *Rejection) {
 	var row nameRow
 	switch {
-	case !load(x, nameKey(n), &row) || row.Released:
+	case !load(x, nameKey(n), &row) || x.lapsed(&row):
 		return nameRow{}, &Rejection{Code: NotRegistered, Name: n}
 	case row.Owner != account:
 		return nameRow{}, &Rejection{Code: NotOwner, Name: n, Owner: row.Owner, Service: row.Service}
 	}
 	return row, x.busy(n)
+}
+
+// lapsed reports whether a name with a row is free.
+func (x *execution) lapsed(row *nameRow) bool {
+	l := x.leases()
+	return l.phase(row, x.time) == NameFree
+}
+
+// paid refuses a name whose lease has ended: all its owner can do then is to renew or
+// to release it.
+func (x *execution) paid(n name.Name, row *nameRow) *Rejection {
+	l := x.leases()
+	if l.phase(row, x.time) == NameHeld {
+		return nil
+	}
+	return &Rejection{Code: LeaseEnded, Name: n, Owner: row.Owner, Time: l.until(row)}
 }
 
 // busy refuses a name that changed in this block already.
@@ -123,6 +158,10 @@ func (x *execution) busy(n name.Name) *Rejection {
 // put writes the name's row as made by tx. Nothing may reject tx after it.
 func (x *execution) put(n name.Name, tx *Transaction, row nameRow) {
 	x.touched[n] = struct{}{}
+	if x.rules >= rulesMarket && row.Lease == 0 && !row.Released { // of before there were leases
+		l := x.leases()
+		x.keepLease(n, &row, l.legacy)
+	}
 	row.Sequence, row.Height, row.Time, row.Transaction = tx.Sequence, x.height, x.time, tx.signed
 	x.write(nameKey(n), row)
 }

@@ -22,6 +22,17 @@ const (
 	KindTransfer      Kind = 7
 	KindIssue         Kind = 8
 	KindRedeem        Kind = 9
+
+	KindStake          Kind = 18
+	KindUnstake        Kind = 19
+	KindRotateKey      Kind = 20
+	KindSetRecovery    Kind = 21
+	KindRecover        Kind = 22
+	KindBind           Kind = 23
+	KindCommitName     Kind = 24
+	KindRevealName     Kind = 25
+	KindRenewName      Kind = 26
+	KindCancelRecovery Kind = 27
 )
 
 // String returns the kind as a word.
@@ -45,6 +56,26 @@ func (k Kind) String() string {
 		return "issue"
 	case KindRedeem:
 		return "redeem"
+	case KindStake:
+		return "stake"
+	case KindUnstake:
+		return "unstake"
+	case KindRotateKey:
+		return "rotate-key"
+	case KindSetRecovery:
+		return "set-recovery"
+	case KindRecover:
+		return "recover"
+	case KindBind:
+		return "bind"
+	case KindCommitName:
+		return "commit-name"
+	case KindRevealName:
+		return "reveal-name"
+	case KindRenewName:
+		return "renew-name"
+	case KindCancelRecovery:
+		return "cancel-recovery"
 	}
 	return fmt.Sprintf("kind-%d", uint16(k))
 }
@@ -61,7 +92,8 @@ func (k Kind) rules() uint64 {
 }
 
 // Operation is what a transaction does: one of Register, Update, Offer, Accept,
-// Release, SetParameters, Transfer, Issue and Redeem. A new kind of operation is a
+// Release, SetParameters, Transfer, Issue, Redeem, Stake, Unstake, RotateKey,
+// SetRecovery, Recover, CancelRecovery, Bind, CommitName, RevealName and RenewName. A new kind of operation is a
 // new type with the next Kind, and known from a new version of the rules on.
 type Operation interface {
 	// Kind returns the operation's kind.
@@ -72,12 +104,15 @@ type Operation interface {
 	apply(x *execution, tx *Transaction) *Rejection
 }
 
-// Register claims a free name for the signer and points it at a service.
+// Register claims a free name for the signer and points it at a service. It works
+// while the reveal delay is 0; otherwise see CommitName.
 type Register struct {
 	Name    name.Name          `cbor:"1,keyasint"`
 	Service identity.ServiceID `cbor:"2,keyasint"`
 	// Consent is the service key's; see Consent.
 	Consent Signature `cbor:"3,keyasint"`
+	// Term is how long it is held, in seconds; 0 is as long as possible.
+	Term int64 `cbor:"4,keyasint,omitzero"`
 }
 
 // Update points a name of the signer at another service. It withdraws an offer.
@@ -131,7 +166,10 @@ func (Release) Kind() Kind { return KindRelease }
 func (SetParameters) Kind() Kind { return KindSetParameters }
 
 func (o Register) check(tx *Transaction) *Rejection {
-	return checkTarget(tx, o.Name, o.Service, o.Consent)
+	if r := checkTarget(tx, o.Name, o.Service, o.Consent); r != nil {
+		return r
+	}
+	return checkTerm(o.Name, o.Term)
 }
 
 func (o Update) check(tx *Transaction) *Rejection {

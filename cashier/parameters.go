@@ -29,6 +29,31 @@ type Parameters struct {
 	// to. Zero: the network's own key.
 	Issuer   identity.AccountID `cbor:"4,keyasint,omitzero"`
 	Treasury identity.AccountID `cbor:"5,keyasint,omitzero"`
+
+	// RentThree, RentFour and Rent are what a name of three letters, of four, and of
+	// five or more costs its owner in a year, paid to the treasury. Default 0, at most
+	// a million credits.
+	RentThree voucher.Amount `cbor:"20,keyasint,omitzero"`
+	RentFour  voucher.Amount `cbor:"21,keyasint,omitzero"`
+	Rent      voucher.Amount `cbor:"22,keyasint,omitzero"`
+	// RevealDelay, in seconds, and RevealDelayBlocks are how old a commit must be to be
+	// revealed. While both are 0 that is one block, and Register works as well; once
+	// one is set, whoever wants a name commits first. At most 12 hours and 10,000
+	// blocks: a commit lapses after a day.
+	RevealDelay       int64  `cbor:"23,keyasint,omitzero"`
+	RevealDelayBlocks uint64 `cbor:"24,keyasint,omitzero"`
+	// CommitDeposit is put down with a commit and given back when it is revealed; a
+	// commit that lapses loses it to the treasury. Default 0, at most 1000 credits.
+	CommitDeposit voucher.Amount `cbor:"25,keyasint,omitzero"`
+	// Unbonding is how long a stake taken out stays where it can be judged, in seconds.
+	// 0 is 7 days; at least 1 hour, at most 90 days.
+	Unbonding int64 `cbor:"26,keyasint,omitzero"`
+	// RecoveryDelay is how long an account's key has to object to a recovery, in
+	// seconds. 0 is 7 days; at least 1 hour, at most 90 days.
+	RecoveryDelay int64 `cbor:"27,keyasint,omitzero"`
+	// NameGrace is how long a name whose lease has ended is kept for its owner, in
+	// seconds. 0 is 90 days; at least 1 day, at most 1 year.
+	NameGrace int64 `cbor:"28,keyasint,omitzero"`
 }
 
 // DefaultParameters returns the parameters of a new ledger. Nothing costs
@@ -46,7 +71,7 @@ func (p Parameters) Validate() error {
 	if p.TransferFee > voucher.Credit {
 		errs = append(errs, fmt.Errorf("cashier: TransferFee %s, want at most %s", p.TransferFee, voucher.Credit))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.validateNames(), p.validateDelays())...)
 }
 
 // rules returns the first version of the rules that knows all that is set.

@@ -81,8 +81,8 @@ func (w *Wallet) Pay(ctx context.Context, op Operation) (Receipt, error) {
 func (w *Wallet) pay(ctx context.Context, op Operation, validity time.Duration) (Receipt, error) {
 	now := w.clock()
 	for attempt := 1; ; attempt++ {
-		tx := Transaction{Network: w.network, ValidUntil: now.Add(validity).Unix(), Operation: op}
-		signed, err := tx.Sign(w.key)
+		tx := Transaction{Account: w.account, Network: w.network, ValidUntil: now.Add(validity).Unix(), Operation: op}
+		signed, err := tx.Sign(*w.key.Load())
 		if err != nil {
 			return Receipt{}, err
 		}

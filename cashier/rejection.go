@@ -95,6 +95,39 @@ const (
 	BadDeadline Code = 30
 	// TrailingBytes has bytes behind its end. It is Malformed to errors.Is as well.
 	TrailingBytes Code = 31
+
+	// CommitFirst is a registration where a name has to be committed to before.
+	CommitFirst Code = 60
+	// NoCommit is a reveal of what the account did not commit to, or revealed already.
+	NoCommit Code = 61
+	// CommitImmature is a reveal that comes too early; Rejection.RetryAfter and Time
+	// tell when it may come.
+	CommitImmature Code = 62
+	// CommitLapsed is a reveal that comes more than a day after its commit.
+	CommitLapsed Code = 63
+	// CommitExists is a commit that was made before.
+	CommitExists Code = 64
+	// BadTerm is a lease too short, too long, or no longer than the one there is.
+	BadTerm Code = 65
+	// LeaseEnded is a name that has to be renewed first.
+	LeaseEnded Code = 66
+	// WrongKey is a key that does not sign for the account, or no longer.
+	WrongKey Code = 67
+	// NotRecovery is not the recovery account of the account.
+	NotRecovery Code = 68
+	// RecoveryPending is an account whose recovery is under way; Rejection.Time tells
+	// until when its key may cancel it.
+	RecoveryPending Code = 69
+	// NoRecovery is an account whose recovery is not under way.
+	NoRecovery Code = 70
+	// NotStaked is more than the account has staked, which Rejection.Available tells.
+	NotStaked Code = 71
+	// TooManyUnbondings is an account of which too many amounts unbond already.
+	TooManyUnbondings Code = 72
+	// NoProof lacks the signature of a key that it is to bind.
+	NoProof Code = 73
+	// NotBound is a binding that is not the account's.
+	NotBound Code = 74
 )
 
 var codeTexts = [...]string{
@@ -131,11 +164,27 @@ var codeTexts = [...]string{
 	ExceedsHold:       "more than was reserved",
 	BadDeadline:       "bad deadline",
 	TrailingBytes:     "bytes after the end",
+
+	CommitFirst:       "a name has to be committed to before it is registered here",
+	NoCommit:          "no commit to this name",
+	CommitImmature:    "commit is too young to be revealed",
+	CommitLapsed:      "commit is more than a day old",
+	CommitExists:      "commit was made before",
+	BadTerm:           "bad term of a lease",
+	LeaseEnded:        "lease has ended: renew it first",
+	WrongKey:          "key does not sign for the account",
+	NotRecovery:       "not the recovery account",
+	RecoveryPending:   "recovery is under way",
+	NoRecovery:        "no recovery is under way",
+	NotStaked:         "more than is staked",
+	TooManyUnbondings: "too many amounts unbond already",
+	NoProof:           "no proof of a key",
+	NotBound:          "no such binding",
 }
 
 // String returns the code in words.
 func (c Code) String() string {
-	if int(c) < len(codeTexts) {
+	if int(c) < len(codeTexts) && codeTexts[c] != "" {
 		return codeTexts[c]
 	}
 	return fmt.Sprintf("code %d", uint16(c))
@@ -174,6 +223,22 @@ var (
 	ErrExceedsHold error = &Rejection{Code: ExceedsHold}
 	ErrDeadline    error = &Rejection{Code: BadDeadline}
 	ErrTrailing    error = &Rejection{Code: TrailingBytes}
+
+	ErrCommitFirst       error = &Rejection{Code: CommitFirst}
+	ErrNoCommit          error = &Rejection{Code: NoCommit}
+	ErrCommitImmature    error = &Rejection{Code: CommitImmature}
+	ErrCommitLapsed      error = &Rejection{Code: CommitLapsed}
+	ErrCommitExists      error = &Rejection{Code: CommitExists}
+	ErrTerm              error = &Rejection{Code: BadTerm}
+	ErrLeaseEnded        error = &Rejection{Code: LeaseEnded}
+	ErrWrongKey          error = &Rejection{Code: WrongKey}
+	ErrNotRecovery       error = &Rejection{Code: NotRecovery}
+	ErrRecoveryPending   error = &Rejection{Code: RecoveryPending}
+	ErrNoRecovery        error = &Rejection{Code: NoRecovery}
+	ErrNotStaked         error = &Rejection{Code: NotStaked}
+	ErrTooManyUnbondings error = &Rejection{Code: TooManyUnbondings}
+	ErrNoProof           error = &Rejection{Code: NoProof}
+	ErrNotBound          error = &Rejection{Code: NotBound}
 )
 
 // Rejection is a refusal with what its receiver needs to know. It is the error
@@ -218,6 +283,10 @@ func (r *Rejection) Error() string {
 		s += fmt.Sprintf(": %s is available", r.Available)
 	case r.Code == CapExceeded:
 		s += fmt.Sprintf(": %s more may be issued", r.Available)
+	case r.Code == NotStaked:
+		s += fmt.Sprintf(": %s is", r.Available)
+	case r.Code == CommitImmature && r.RetryAfter > 0:
+		s += fmt.Sprintf(", try in %d s", r.RetryAfter)
 	case r.Code == ExceedsHold:
 		s += fmt.Sprintf(", which is %s", r.Available)
 	}

@@ -36,6 +36,26 @@ func rowName(key []byte) string {
 	case kind == holdRef && len(key) == referenceSize:
 		return fmt.Sprintf("reserved amount %d of transfer %s of account %s",
 			rest[len(rest)-1], voucher.TransferID(rest[identity.Size:len(rest)-1]), account())
+	case kind == commitRef && len(key) == referenceSize-1:
+		return "commit of account " + account()
+	case kind == leaseRef && len(key) == referenceSize-1:
+		return fmt.Sprintf("lease of the name with hash %x", rest[:identity.Size])
+	case kind == stakeRef && len(key) == referenceSize-1:
+		return fmt.Sprintf("unbonding amount %s of account %s", voucher.TransferID(rest[identity.Size:]), account())
+	case kind == stakeRef && len(rest) == identity.Size:
+		return "stake of account " + account()
+	case kind == keysRef && len(key) == referenceSize-1:
+		return "recovery of account " + account()
+	case kind == keysRef && len(rest) == identity.Size:
+		return "keys of account " + account()
+	case kind == bindingPrefix && len(rest) == 2*identity.Size:
+		return fmt.Sprintf("binding of node %s and service %s", identity.NodeID(rest[:identity.Size]), identity.ServiceID(rest[identity.Size:]))
+	case string(key) == string(leaseStartKey):
+		return "the start of leases"
+	case string(key) == string(depositsKey):
+		return "deposits of all commits"
+	case string(key) == string(stakesKey):
+		return "stakes of all accounts"
 	case kind == 'd' && len(rest) == 8:
 		return fmt.Sprintf("list of what falls due at %d", binary.BigEndian.Uint64(rest)<<dueShift)
 	case string(key) == string(queueKey):

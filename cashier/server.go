@@ -127,6 +127,7 @@ func NewServer(l *Ledger, cfg ServerConfig) (*Server, error) {
 	s.mux.HandleFunc("GET "+pathStatus, s.handle(false, s.status))
 	s.mux.HandleFunc("GET "+pathGenesis, s.handle(false, s.genesis))
 	s.mux.HandleFunc("GET "+pathAccounts+"{id}", s.handle(false, s.account))
+	s.mux.HandleFunc("GET "+pathNodes+"{id}/bindings", s.handle(false, s.bindings))
 	s.mux.HandleFunc("GET "+pathBlocks+"{height}", s.handle(false, s.blocks))
 	s.mux.HandleFunc("/", s.handle(false, func(*http.Request) (any, error) {
 		return nil, &Rejection{Code: NotFound}

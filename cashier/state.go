@@ -44,6 +44,9 @@ type nameRow struct {
 	Registered uint64 `cbor:"8,keyasint"`
 	// Transaction is the owner's signed envelope this state came from.
 	Transaction []byte `cbor:"9,keyasint"`
+	// Lease is when what is paid for ends, in Unix seconds; 0 for a name registered
+	// before there were leases. See leases.until.
+	Lease int64 `cbor:"10,keyasint,omitzero"`
 }
 
 // placeRow is where an accepted transaction is.

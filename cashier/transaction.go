@@ -25,6 +25,9 @@ const (
 	typeStatus      = "status"
 	typeGenesis     = "genesis"
 	typeAccount     = "account"
+	typeKey         = "key"
+	typeBinding     = "binding"
+	typeBindings    = "bindings"
 )
 
 // Hash is a SHA-256 hash.
@@ -53,6 +56,10 @@ type Transaction struct {
 	// Operation is what it does.
 	Operation Operation
 
+	// delegate is the key that signed for the account, zero when it is the account's
+	// own; see authorise.
+	delegate identity.AccountID
+
 	id      Hash
 	content [16]byte // of an operation about money; see contentOf
 	signed  []byte
@@ -69,12 +76,15 @@ type payload struct {
 	Kind       Kind               `cbor:"4,keyasint"`
 	// Operation is the operation's own encoding.
 	Operation []byte `cbor:"5,keyasint"`
+	// Account is set where the signer's key speaks for another account.
+	Account identity.AccountID `cbor:"6,keyasint,omitzero"`
 }
 
-// Sign signs the transaction with the account's key and returns its envelope,
-// which is what a ledger takes. Account is set by the key; whether the operation
-// makes sense is the ledger's to say.
-func (tx Transaction) Sign(account identity.PrivateKey) ([]byte, error) {
+// Sign signs the transaction with a key and returns its envelope, which is what a
+// ledger takes. The account is the key's own, unless Account names another one,
+// whose key was rotated to this one. Whether the operation makes sense is the
+// ledger's to say.
+func (tx Transaction) Sign(key identity.PrivateKey) ([]byte, error) {
 	if tx.Operation == nil {
 		return nil, reject(Malformed, "no operation")
 	}
@@ -82,11 +92,14 @@ func (tx Transaction) Sign(account identity.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode operation: %w", err)
 	}
-	p, err := identity.Marshal(payload{tx.Network, tx.Sequence, tx.ValidUntil, tx.Operation.Kind(), op})
+	if tx.Account == key.Account() {
+		tx.Account = identity.AccountID{}
+	}
+	p, err := identity.Marshal(payload{tx.Network, tx.Sequence, tx.ValidUntil, tx.Operation.Kind(), op, tx.Account})
 	if err != nil {
 		return nil, fmt.Errorf("encode transaction: %w", err)
 	}
-	b, err := account.Seal(domain, typeTransaction, p)
+	b, err := key.Seal(domain, typeTransaction, p)
 	if err != nil {
 		return nil, fmt.Errorf("sign transaction: %w", err)
 	}
@@ -167,8 +180,13 @@ func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, ident
 		Account: e.Signer, Network: p.Network, Sequence: p.Sequence, ValidUntil: p.ValidUntil,
 		id: transactionID(e), signed: b,
 	}
-	if tx.ValidUntil < 0 {
+	switch {
+	case tx.ValidUntil < 0:
 		return Transaction{}, e, reject(Malformed, "negative time")
+	case p.Account == e.Signer:
+		return Transaction{}, e, reject(Malformed, "a key that speaks for itself")
+	case !p.Account.IsZero():
+		tx.Account, tx.delegate = p.Account, e.Signer
 	}
 	var err error
 	if tx.Operation, err = openOperation(p.Kind, p.Operation); err != nil {
@@ -228,6 +246,26 @@ func openOperation(kind Kind, b []byte) (Operation, error) {
 		return openAs[Issue](b)
 	case KindRedeem:
 		return openAs[Redeem](b)
+	case KindStake:
+		return openAs[Stake](b)
+	case KindUnstake:
+		return openAs[Unstake](b)
+	case KindRotateKey:
+		return openAs[RotateKey](b)
+	case KindSetRecovery:
+		return openAs[SetRecovery](b)
+	case KindRecover:
+		return openAs[Recover](b)
+	case KindBind:
+		return openAs[Bind](b)
+	case KindCommitName:
+		return openAs[CommitName](b)
+	case KindRevealName:
+		return openAs[RevealName](b)
+	case KindRenewName:
+		return openAs[RenewName](b)
+	case KindCancelRecovery:
+		return openAs[CancelRecovery](b)
 	}
 	return nil, reject(UnknownOperation, "%s", kind)
 }

@@ -75,12 +75,28 @@ func TestGoldenTransaction(t *testing.T) {
 func operations(account identity.PrivateKey, sequence uint64) []Operation {
 	consent := Consent(files, network, account.Account(), sequence, "files")
 	return []Operation{
-		Register{"files", files.Service(), consent},
+		Register{"files", files.Service(), consent, 0},
 		Update{"files", files.Service(), consent},
 		Offer{"files", bob.Account()},
 		Offer{"files", identity.AccountID{}},
 		Accept{"files", files.Service(), consent},
 		Release{"files"},
+		CommitName{Hash{1}},
+		RevealName{"files", Salt{2}, files.Service(), consent, year},
+		RenewName{"files", MinTerm},
+		RenewName{"files", 0},
+		RotateKey{bob.Account(), KeyProof(bob, network, account.Account(), account.Account(), sequence)},
+		SetRecovery{bob.Account()},
+		SetRecovery{},
+		Recover{bob.Account(), founder.Account(), KeyProof(founder, network, bob.Account(), account.Account(), sequence)},
+		CancelRecovery{},
+		Bind{Node: bob.Node(), NodeProof: BindProof(bob, network, account.Account(), sequence, bob.Node(), identity.ServiceID{})},
+		Bind{
+			Node: bob.Node(), Service: files.Service(),
+			NodeProof:    BindProof(bob, network, account.Account(), sequence, bob.Node(), files.Service()),
+			ServiceProof: BindProof(files, network, account.Account(), sequence, bob.Node(), files.Service()),
+		},
+		Bind{Node: bob.Node(), Remove: true},
 	}
 }
 
@@ -132,14 +148,15 @@ func TestOpenTransactionRefuses(t *testing.T) {
 		{"operation of another kind", sign(payload{Network: network, Kind: KindRelease, Operation: mustEncode(Offer{"files", bob.Account()})}), Malformed},
 		{"byte after the operation", sign(payload{Network: network, Kind: KindRelease, Operation: append(mustEncode(Release{"files"}), 0)}), TrailingBytes},
 		{"negative time", sign(payload{Network: network, ValidUntil: -1, Kind: KindRelease, Operation: mustEncode(Release{"files"})}), Malformed},
+		{"a key that speaks for itself", sign(payload{Network: network, Kind: KindRelease, Operation: mustEncode(Release{"files"}), Account: alice.Account()}), Malformed},
 		{"name too short", operation(Release{"ab"}), Malformed},
 		{"name in capitals", operation(Release{"Files"}), Malformed},
 		{"name with a dot", operation(Release{"files.top"}), Malformed},
 		{"offered to itself", operation(Offer{"files", alice.Account()}), Malformed},
-		{"no consent", operation(Register{"files", files.Service(), Signature{}}), NoConsent},
-		{"consent of another service", operation(Register{"files", mail.Service(), consent}), NoConsent},
-		{"consent to another name", operation(Register{"filez", files.Service(), consent}), NoConsent},
-		{"consent to another account", sealed(t, bob, 1, Register{"files", files.Service(), consent}), NoConsent},
+		{"no consent", operation(Register{"files", files.Service(), Signature{}, 0}), NoConsent},
+		{"consent of another service", operation(Register{"files", mail.Service(), consent, 0}), NoConsent},
+		{"consent to another name", operation(Register{"filez", files.Service(), consent, 0}), NoConsent},
+		{"consent to another account", sealed(t, bob, 1, Register{"files", files.Service(), consent, 0}), NoConsent},
 		{"consent to another transaction", sealed(t, alice, 2, Update{"files", files.Service(), consent}), NoConsent},
 		{"consent for another network", operation(Accept{"files", files.Service(), Consent(files, bob.Network(), alice.Account(), 1, "files")}), NoConsent},
 		{"parameters by somebody", operation(SetParameters{DefaultParameters()}), NotAllowed},
@@ -189,6 +206,7 @@ func FuzzOpenTransaction(f *testing.F) {
 		}
 		f.Add(e.Payload)
 	}
+	f.Add(mustEncode(payload{Network: network, Sequence: 1, Kind: KindCancelRecovery, Operation: mustEncode(CancelRecovery{}), Account: bob.Account()}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		tx, err := OpenTransaction(network, b)
 		if err == nil && (tx.id == (Hash{}) || tx.Operation == nil) {
@@ -206,7 +224,7 @@ func FuzzOpenTransaction(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := Transaction{Network: tx.Network, Sequence: tx.Sequence, ValidUntil: tx.ValidUntil, Operation: tx.Operation}.Sign(alice)
+		again, err := Transaction{Account: tx.Account, Network: tx.Network, Sequence: tx.Sequence, ValidUntil: tx.ValidUntil, Operation: tx.Operation}.Sign(alice)
 		if err != nil || !bytes.Equal(again, signed) {
 			t.Errorf("%x has a second encoding %x, %v", signed, again, err)
 		}

@@ -195,10 +195,11 @@ func (o Transfer) apply(x *execution, tx *Transaction) *Rejection {
 	for i := range o.Moves {
 		m := &o.Moves[i]
 		var r *Rejection
-		switch m.Kind {
-		case MovePay:
+		switch r = x.payable(m.To); {
+		case r != nil:
+		case m.Kind == MovePay:
 			r = x.move(tx.Account, m.To, movement{post: m.Amount})
-		case MoveHold:
+		case m.Kind == MoveHold:
 			r = x.reserve(reference{holdRef, tx.Account, o.ID, uint8(i)}, *m)
 		default:
 			r = x.settle(tx.Account, *m)
@@ -225,6 +226,9 @@ func (x *execution) fee(from identity.AccountID) *Rejection {
 func (o Issue) apply(x *execution, tx *Transaction) *Rejection {
 	if tx.Account != x.parameters.issuer(x.network) {
 		return reject(NotAllowed, "only the issuer makes money")
+	}
+	if r := x.payable(o.To); r != nil {
+		return r
 	}
 	return x.issue(o.To, o.Amount)
 }

@@ -215,7 +215,7 @@ func verify(stopped func() error, r reader, scratch *pebble.DB, network identity
 	if err := compareRows(r, scratch); err != nil {
 		return err
 	}
-	return sumUp(rows{scratch}, network)
+	return errors.Join(sumUp(rows{scratch}, network), sumStakes(rows{scratch}, network), sumDeposits(rows{scratch}, network))
 }
 
 // compareRows checks that two databases hold the same state.

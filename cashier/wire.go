@@ -19,6 +19,7 @@ import (
 //	GET  /v1/blocks/{height}                      → blocksReply
 //	GET  /v1/genesis                              → signed Genesis
 //	GET  /v1/accounts/{id}                        → signed Account
+//	GET  /v1/nodes/{id}/bindings                  → signed Bindings
 const (
 	pathTransactions = "/v1/transactions"
 	pathNames        = "/v1/names/"
@@ -26,6 +27,7 @@ const (
 	pathStatus       = "/v1/status"
 	pathBlocks       = "/v1/blocks/"
 	pathGenesis      = "/v1/genesis"
+	pathNodes        = "/v1/nodes/"
 
 	contentType = "application/cbor"
 )
@@ -98,12 +100,13 @@ func httpStatus(c Code) int {
 		return http.StatusOK
 	case TooLarge:
 		return http.StatusRequestEntityTooLarge
-	case BadSignature, NoConsent, NotOwner, NotOffered, NotAllowed, ExistsElsewhere:
+	case BadSignature, NoConsent, WrongKey, NotRecovery, NoProof, NotOwner, NotOffered, NotAllowed, ExistsElsewhere:
 		return http.StatusForbidden
 	case NameTaken, StaleSequence, NameBusy, Expired, TooManyNames,
-		InsufficientFunds, DuplicateID, Overflow, CapExceeded, HoldSettled, ExceedsHold:
+		InsufficientFunds, DuplicateID, Overflow, CapExceeded, HoldSettled, ExceedsHold,
+		CommitFirst, CommitImmature, CommitLapsed, CommitExists, LeaseEnded, RecoveryPending, NotStaked, TooManyUnbondings:
 		return http.StatusConflict
-	case NotRegistered, NotFound, NoHold:
+	case NotRegistered, NotFound, NoHold, NoCommit, NoRecovery, NotBound:
 		return http.StatusNotFound
 	case RateLimited:
 		return http.StatusTooManyRequests
@@ -111,7 +114,7 @@ func httpStatus(c Code) int {
 		return http.StatusServiceUnavailable
 	case Internal:
 		return http.StatusInternalServerError
-	case Malformed, WrongNetwork, UnknownOperation, ZeroAmount, BadDeadline, TrailingBytes:
+	case Malformed, WrongNetwork, UnknownOperation, ZeroAmount, BadDeadline, TrailingBytes, BadTerm:
 		return http.StatusBadRequest
 	}
 	return http.StatusBadRequest

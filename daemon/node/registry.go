@@ -70,7 +70,7 @@ func (r registry) fromAuthority(ctx context.Context, nm name.Name) (naming.Answe
 }
 
 func answerOf(rec name.Record) naming.Answer {
-	if rec.Released {
+	if rec.Released || rec.Suspended {
 		return naming.Answer{State: naming.NotRegistered}
 	}
 	return naming.Answer{State: naming.Registered, Record: rec}

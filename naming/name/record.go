@@ -50,7 +50,16 @@ type Record struct {
 	// Transaction is the owner's signed envelope this state came from, as the
 	// owner sent it.
 	Transaction []byte `cbor:"8,keyasint,omitempty"`
+	// Lease is until when the name is paid for, in Unix seconds; 0 on a ledger without
+	// leases. Past it the name resolves for a while, marked as expired.
+	Lease int64 `cbor:"9,keyasint,omitempty"`
+	// Suspended marks a name that is held for its owner, whose lease ended long ago,
+	// and does not resolve.
+	Suspended bool `cbor:"10,keyasint,omitempty"`
 }
+
+// Expired reports whether the name is paid for no more.
+func (r Record) Expired(now time.Time) bool { return r.Lease != 0 && now.Unix() > r.Lease }
 
 // Seal signs the record with the authority's key.
 func (r Record) Seal(authority identity.PrivateKey) ([]byte, error) {
@@ -95,11 +104,14 @@ func Open(n Name, b []byte, authorities []identity.NodeID, now time.Time) (Recor
 	return r, nil
 }
 
-// Newer reports whether a replaces b: by height, then by the later validity, then
-// by the bytes, so that every node decides alike.
+// Newer reports whether a replaces b: by height, then by the longer lease, then by the
+// later validity, then by the bytes, so that every node decides alike.
 func Newer(a Record, aBytes []byte, b Record, bBytes []byte) bool {
 	if a.Height != b.Height {
 		return a.Height > b.Height
+	}
+	if a.Lease != b.Lease {
+		return a.Lease > b.Lease
 	}
 	if a.NotAfter != b.NotAfter {
 		return a.NotAfter > b.NotAfter
