@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"scn.alt/scn/cashier/tree"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -79,7 +80,7 @@ func DecodeBlock(b []byte) (Block, error) {
 		return Block{}, fmt.Errorf("%w: block %d of version %d, this program knows %d", ErrFormat, h.Height, h.Version, RulesVersion)
 	case h.Height == 0 || h.Time < 0:
 		return Block{}, fmt.Errorf("%w: block with height %d and time %d", ErrCorrupt, h.Height, h.Time)
-	case h.Transactions != bodyHash(out.Transactions):
+	case h.Transactions != bodyHash(h.Version, out.Transactions):
 		return Block{}, fmt.Errorf("%w: block %d: header and transactions do not belong together", ErrCorrupt, h.Height)
 	}
 	return out, nil
@@ -96,8 +97,13 @@ func (b Block) Open() ([]Transaction, error) {
 	return txs, nil
 }
 
-// bodyHash is SHA-256 over the number of transactions and each with its length.
-func bodyHash(txs [][]byte) (out Hash) {
+// bodyHash is the root of an RFC 6962 log of the transactions, so that each can be
+// shown to be in its block; under the first two rules, SHA-256 over their number and
+// each with its length.
+func bodyHash(version uint64, txs [][]byte) (out Hash) {
+	if version >= rulesMarket {
+		return tree.RootOf(txs)
+	}
 	s := sha256.New()
 	s.Write([]byte("scn/ledger/v1 body"))
 	var n [8]byte

@@ -14,7 +14,7 @@ func goodBlock(t testing.TB) Block {
 		Header:       Header{Version: RulesVersion, Network: network, Height: 1, Time: 1_800_000_000, AppHash: Hash{1}},
 		Transactions: [][]byte{registration(t, alice, files, 1, "files"), sealed(t, alice, 2, Release{"files"})},
 	}
-	b.Header.Transactions = bodyHash(b.Transactions)
+	b.Header.Transactions = bodyHash(b.Header.Version, b.Transactions)
 	return b
 }
 
@@ -23,7 +23,7 @@ func TestGoldenBlock(t *testing.T) {
 		Header:       Header{Version: 1, Network: network, Height: 2, Previous: Hash{1}, Time: 1_800_000_000, AppHash: Hash{2}},
 		Transactions: [][]byte{{0xaa}, {0xbb, 0xcc}},
 	}
-	b.Header.Transactions = bodyHash(b.Transactions)
+	b.Header.Transactions = bodyHash(b.Header.Version, b.Transactions)
 	want := unhex(t, `
 		a2                          # block, a map of 2
 		01 a7                       # 1: header, a map of 7
@@ -96,7 +96,7 @@ func TestDecodeBlockRefuses(t *testing.T) {
 		}, ErrCorrupt},
 		{"too many transactions", func(b *Block) {
 			b.Transactions = make([][]byte, MaxBlockTransactions+1)
-			b.Header.Transactions = bodyHash(b.Transactions)
+			b.Header.Transactions = bodyHash(b.Header.Version, b.Transactions)
 		}, ErrCorrupt},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestLargestBlock(t *testing.T) {
 	for range MaxBlockTransactions {
 		b.Transactions = append(b.Transactions, make([]byte, MaxTransaction))
 	}
-	b.Header.Transactions = bodyHash(b.Transactions)
+	b.Header.Transactions = bodyHash(b.Header.Version, b.Transactions)
 	raw := must[[]byte](t)(b.Encode())
 	if _, err := DecodeBlock(raw); err != nil || len(raw) > MaxBlock {
 		t.Errorf("%d bytes: %v", len(raw), err)
@@ -127,7 +127,7 @@ func TestLargestBlock(t *testing.T) {
 
 func FuzzDecodeBlock(f *testing.F) {
 	f.Add(must[[]byte](f)(goodBlock(f).Encode()))
-	f.Add(must[[]byte](f)(Block{Header: Header{Version: 1, Height: 1, Transactions: bodyHash(nil)}}.Encode()))
+	f.Add(must[[]byte](f)(Block{Header: Header{Version: 1, Height: 1, Transactions: bodyHash(1, nil)}}.Encode()))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		b, err := DecodeBlock(raw)
 		if err != nil {

@@ -34,7 +34,6 @@ func (b *book) block(signed ...[]byte) []Result {
 	b.height++
 	out := must[Outcome](b.t)(Apply(b.state, Header{Version: b.rules, Network: network, Height: b.height, Time: b.time, AppHash: b.app}, txs))
 	_ = b.state.put(out.Changes)
-	b.app = out.AppHash
 	return out.Results
 }
 

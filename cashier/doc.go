@@ -7,10 +7,10 @@
 //
 // One pure state machine decides everything:
 //
-//	Apply(state, block) → results, changes, app hash
+//	Apply(state, block) → results, changes
 //
 // It uses integers only; it has no clock, no goroutine, no I/O and iterates over
-// no map, so the same blocks give the same app hash on every machine. A
+// no map, so the same blocks give the same rows, and the same app hash, on every machine. A
 // transaction is an operation (Register, Update, Offer, Accept, Release,
 // SetParameters, Transfer, Issue, Redeem) in an envelope signed by an account, for
 // one network. A name points at a service only with the consent of that service's
@@ -61,9 +61,17 @@
 //	         app hash before the block, hash of the transactions
 //	body     the signed transactions, as received
 //
-// The hash of a block is SHA-256 over a domain and its encoded header. The app
-// hash after a block is SHA-256 over the app hash before it and every row the
-// block changed, in order of keys.
+// The hash of a block is SHA-256 over a domain and its encoded header. The hash of
+// the transactions is the root of an RFC 6962 log of them, so that each can be shown
+// to be in its block.
+//
+// The app hash after a block is SHA-256 over its height, the roots of five sparse
+// Merkle trees (names, accounts, services, channels, parameters), the root of an
+// RFC 6962 log of all blocks' hashes, and a chain of the changes of all other rows:
+// every row is under it. Under the first two rules it is SHA-256 over the app hash
+// before the block and every row the block changed, in order of keys. A Checkpoint is
+// the app hash with all it is made of, signed by the authority; whoever has one needs
+// no ledger to check what he is told (package tree).
 //
 // # Store
 //
@@ -72,6 +80,7 @@
 //	m/head           height, block hash, app hash, time and network of the newest
 //	                 block, and the hash of m/genesis
 //	b/<height>       block, height 8 bytes big endian
+//	l/<level><index> node of the log of blocks: 1 byte, 8 bytes big endian
 //	s/a<account>     account: last sequence, number of names
 //	s/i<transaction> where an accepted transaction is: height, index
 //	s/n<name>        name: owner, service, offer, height, the owner's transaction

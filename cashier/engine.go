@@ -119,7 +119,7 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 		if x.err != nil {
 			return 0, x.err
 		}
-		if err := l.write(block, changes, h); err != nil {
+		if err := l.write(block, changes); err != nil {
 			return 0, err
 		}
 	}
@@ -130,14 +130,15 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 }
 
 // write brings a block to the disk and makes it the head.
-func (l *Ledger) write(block Block, changes []Change, h head) error {
-	block.Header.Transactions = bodyHash(block.Transactions)
-	h.AppHash = nextAppHash(h.AppHash, block.Header.Height, changes)
-	h.Height, h.Block, h.Time = block.Header.Height, block.Header.Hash(), block.Header.Time
+func (l *Ledger) write(block Block, changes []Change) error {
+	block.Header.Transactions = bodyHash(block.Header.Version, block.Transactions)
+	h, nodes := l.books.stage(block.Header, changes)
 	start := time.Now()
-	if err := l.store.write(block, changes, h); err != nil {
+	if err := l.store.write(block, changes, h, nodes); err != nil {
+		l.books.discard()
 		return err
 	}
+	l.books.commit(h, block.Header.Version)
 	l.metrics.blocks.Add(1)
 	l.metrics.accepted.Add(uint64(len(block.Transactions)))
 	l.metrics.commitNanos.Add(uint64(time.Since(start)))

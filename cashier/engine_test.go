@@ -445,7 +445,7 @@ func TestReplayRefuses(t *testing.T) {
 			bad := blocks[1]
 			tt.change(&bad)
 			if tt.name != "body" {
-				bad.Header.Transactions = bodyHash(bad.Transactions)
+				bad.Header.Transactions = bodyHash(bad.Header.Version, bad.Transactions)
 			}
 			if _, err := r.Apply(bad); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("accepted: %v", err)

@@ -104,5 +104,5 @@ func (g Genesis) start(network identity.NetworkID) ([]Change, Hash, error) {
 		}
 	}
 	changes := base.sorted()
-	return changes, nextAppHash(Hash(network), 0, changes), nil
+	return changes, chainChanges(allRows, Hash(network), 0, changes), nil
 }

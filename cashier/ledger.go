@@ -45,9 +45,12 @@ type Ledger struct {
 	wg    sync.WaitGroup
 
 	// Atomic.
-	head    atomic.Pointer[head] // written by the engine only
-	failure atomic.Pointer[error]
-	metrics metrics
+	head       atomic.Pointer[head]             // written by the engine only
+	checkpoint atomic.Pointer[SignedCheckpoint] // the last one signed
+	failure    atomic.Pointer[error]
+	metrics    metrics
+
+	books *commitment // staged by the engine, proved from by all
 
 	// readers counts who reads the store; it grows only under mu while not closed.
 	readers sync.WaitGroup
@@ -87,11 +90,20 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 	if err == nil {
 		err = checkChain(s.db, h, genesis.Rules, cfg.CheckBlocks)
 	}
+	var books *commitment
+	if err == nil {
+		books, err = openCommitment(rows{s.db}, h, schedule(genesis.Rules).at(h.Height))
+		if errors.Is(err, ErrCorrupt) {
+			// Which row it is, the blocks tell.
+			cfg.Logger.Error("ledger corrupt, looking for what is wrong", "height", h.Height, "err", err)
+			err = errors.Join(err, s.verify(func() error { return nil }, cfg, nil))
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	l := &Ledger{
-		cfg: cfg, dir: dir, key: key, store: s, rules: genesis.Rules,
+		cfg: cfg, dir: dir, key: key, store: s, rules: genesis.Rules, books: books,
 		queue: make(chan *submission, cfg.MaxQueue),
 		stop:  make(chan struct{}), changed: make(chan struct{}),
 	}

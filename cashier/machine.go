@@ -22,10 +22,9 @@ type Result struct {
 // Outcome is what a block does to the state.
 type Outcome struct {
 	Results []Result
-	// Changes are the rows written, in ascending order of their keys.
+	// Changes are the rows written, in ascending order of their keys. The app hash
+	// follows from them and from what was before; see commitment.
 	Changes []Change
-	// AppHash is the app hash after the block.
-	AppHash Hash
 }
 
 // Apply is the ledger: it judges the block's transactions one after the other
@@ -45,8 +44,7 @@ func Apply(s State, h Header, txs []Transaction) (Outcome, error) {
 			return Outcome{}, err
 		}
 	}
-	changes := x.finish()
-	return Outcome{results, changes, nextAppHash(h.AppHash, h.Height, changes)}, x.err
+	return Outcome{results, x.finish()}, x.err
 }
 
 // execution is a block in the making.

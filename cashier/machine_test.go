@@ -210,7 +210,6 @@ func TestMachineAgainstModel(t *testing.T) {
 			}
 			past = append(past, txs...)
 			_ = state.put(out.Changes)
-			app = out.AppHash
 			compareWithModel(t, state, m)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"scn.alt/scn/cashier/tree"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -18,7 +19,8 @@ import (
 //
 //	1  names; m/genesis holds the parameters
 //	2  money; m/genesis holds a Genesis, and the head its hash
-//	3  the market: rows of channels and of all that came with the third rules
+//	3  the market: rows of channels and of all that came with the third rules; the
+//	   log of blocks
 const formatVersion = 3
 
 // migrations take a store from the format of their index to the next one. A step
@@ -126,7 +128,29 @@ func addMarketRules(s *store, b *pebble.Batch) error {
 	g.Rules = append(g.Rules, RulesChange{next, rulesMarket})
 	encoded := mustEncode(g)
 	h.Genesis = genesisHash(encoded)
+	if err := s.logBlocks(&h, b); err != nil {
+		return err
+	}
 	return errors.Join(b.Set(genesisKey, encoded, nil), b.Set(headKey, mustEncode(h), nil))
+}
+
+// logBlocks makes the log of all blocks there are.
+func (s *store) logBlocks(h *head, b *pebble.Batch) error {
+	var log tree.Log
+	for height := uint64(1); height <= h.Height; height++ {
+		block, err := loadBlock(s.db, height)
+		if err != nil {
+			return err
+		}
+		hash := block.Header.Hash()
+		var nodes []tree.LogNode
+		log, nodes = log.Append(tree.LogLeaf(hash[:]))
+		if err := setLog(b, nodes); err != nil {
+			return err
+		}
+	}
+	h.Log = ownHashes(log.Hashes())
+	return nil
 }
 
 // genesis reads what the ledger began with.

@@ -146,15 +146,23 @@ func mustEncode(row any) []byte {
 	return b
 }
 
-// nextAppHash chains the changes of a block to the app hash before it.
-func nextAppHash(previous Hash, height uint64, changes []Change) (out Hash) {
+// The domains of chains of changes.
+const (
+	// allRows is the app hash of the first two rules: it covers every row.
+	allRows = "scn/ledger/v1 app"
+	// otherRows covers the rows that are in no tree.
+	otherRows = "scn/ledger/v3 rows"
+)
+
+// chainChanges chains the changes of a block to the hash before it.
+func chainChanges(domain string, previous Hash, height uint64, changes []Change) (out Hash) {
 	s := sha256.New()
 	var n [8]byte
 	number := func(v uint64) {
 		binary.BigEndian.PutUint64(n[:], v)
 		s.Write(n[:])
 	}
-	s.Write([]byte("scn/ledger/v1 app"))
+	s.Write([]byte(domain))
 	s.Write(previous[:])
 	number(height)
 	number(uint64(len(changes)))

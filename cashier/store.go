@@ -6,10 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"scn.alt/scn/cashier/tree"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -26,6 +28,7 @@ var (
 const (
 	statePrefix = "s/"
 	blockPrefix = "b/"
+	logPrefix   = "l/"
 )
 
 // head is the newest block and the state after it.
@@ -37,6 +40,15 @@ type head struct {
 	Time    int64              `cbor:"5,keyasint"`
 	// Genesis is the hash of m/genesis.
 	Genesis Hash `cbor:"6,keyasint,omitzero"`
+	// Chain covers the rows that are in no tree, under the third rules.
+	Chain Hash `cbor:"7,keyasint,omitzero"`
+	// Log are the hashes that cover the log of all blocks; its size is Height.
+	Log []Hash `cbor:"8,keyasint,omitempty"`
+}
+
+func (h head) equal(o head) bool {
+	return h.Network == o.Network && h.Height == o.Height && h.Block == o.Block && h.AppHash == o.AppHash &&
+		h.Time == o.Time && h.Genesis == o.Genesis && h.Chain == o.Chain && slices.Equal(h.Log, o.Log)
 }
 
 // store is the ledger's Pebble database.
@@ -166,7 +178,7 @@ func (s *store) create(network identity.NetworkID, g Genesis) error {
 
 // write stores a block, its changes and the new head: all of it or nothing, and on
 // the disk before it returns.
-func (s *store) write(block Block, changes []Change, h head) error {
+func (s *store) write(block Block, changes []Change, h head, nodes []tree.LogNode) error {
 	encoded, err := block.Encode()
 	if err != nil {
 		return err
@@ -176,6 +188,7 @@ func (s *store) write(block Block, changes []Change, h head) error {
 	err = errors.Join(
 		b.Set(blockKey(h.Height), encoded, nil),
 		setRows(b, changes),
+		setLog(b, nodes),
 		b.Set(headKey, mustEncode(h), nil),
 	)
 	if err != nil {
@@ -213,6 +226,18 @@ func (s *store) readHead(r reader, h *head) (bool, error) {
 // readBlock reads the encoded block at a height; nil if there is none.
 func readBlock(r reader, height uint64) ([]byte, error) { return get(r, blockKey(height)) }
 
+// readLog reads a node of the log of blocks.
+func readLog(r reader, level uint8, index uint64) (Hash, error) {
+	b, err := get(r, logKey(level, index))
+	if err != nil {
+		return Hash{}, err
+	}
+	if len(b) != len(Hash{}) {
+		return Hash{}, fmt.Errorf("%w: node %d.%d of the log has %d bytes", ErrCorrupt, level, index, len(b))
+	}
+	return Hash(b), nil
+}
+
 func (s *store) close() error { return s.db.Close() }
 
 // Get implements State.
@@ -249,6 +274,10 @@ func (r rows) scan(prefix, after []byte, yield func(key, value []byte) bool) err
 
 func blockKey(height uint64) []byte { return appendUint64([]byte(blockPrefix), height) }
 
+func logKey(level uint8, index uint64) []byte {
+	return appendUint64(append([]byte(logPrefix), level), index)
+}
+
 // successor returns the first key above all keys with the prefix.
 func successor(prefix []byte) []byte {
 	out := append([]byte(nil), prefix...)
@@ -270,6 +299,15 @@ func setRows(b *pebble.Batch, changes []Change) error {
 			err = b.Set(key, c.Value, nil)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setLog(b *pebble.Batch, nodes []tree.LogNode) error {
+	for _, n := range nodes {
+		if err := b.Set(logKey(n.Level, n.Index), n.Hash[:], nil); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,7 @@ const (
 	typeTransaction = "transaction"
 	typeConsent     = "consent"
 	typeAbsence     = "absence"
+	typeCheckpoint  = "checkpoint"
 	typeStatus      = "status"
 	typeGenesis     = "genesis"
 	typeAccount     = "account"

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"scn.alt/scn/cashier/tree"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -61,6 +62,8 @@ type Replay struct {
 	put   func([]Change) error
 	rules schedule
 	head  head
+	books *commitment
+	nodes []tree.LogNode // of the log, made by the last block
 }
 
 // NewReplay returns a replay from genesis that keeps the state in memory.
@@ -75,7 +78,7 @@ func newReplay(network identity.NetworkID, genesis Genesis, s State, put func([]
 		return nil, err
 	}
 	h := head{Network: network, AppHash: app, Genesis: genesisHash(mustEncode(genesis))}
-	return &Replay{s, put, genesis.Rules, h}, put(changes)
+	return &Replay{state: s, put: put, rules: genesis.Rules, head: h, books: newCommitment(h, changes)}, put(changes)
 }
 
 // Apply checks the next block, with every signature in it, and applies it. After
@@ -85,7 +88,7 @@ func (r *Replay) Apply(b Block) (Outcome, error) {
 	switch {
 	case h.Network != r.head.Network || h.Height != r.head.Height+1 || h.Previous != r.head.Block:
 		return Outcome{}, fmt.Errorf("%w: block %d does not follow block %d", ErrCorrupt, h.Height, r.head.Height)
-	case h.Time < r.head.Time || h.AppHash != r.head.AppHash || h.Transactions != bodyHash(b.Transactions):
+	case h.Time < r.head.Time || h.AppHash != r.head.AppHash || h.Transactions != bodyHash(h.Version, b.Transactions):
 		return Outcome{}, fmt.Errorf("%w: block %d: wrong time, app hash or transactions", ErrCorrupt, h.Height)
 	case h.Version != r.rules.at(h.Height):
 		return Outcome{}, fmt.Errorf("%w: block %d made by rules of version %d", ErrCorrupt, h.Height, h.Version)
@@ -103,10 +106,13 @@ func (r *Replay) Apply(b Block) (Outcome, error) {
 			return Outcome{}, fmt.Errorf("%w: block %d, transaction %d should not be in it: %w", ErrCorrupt, h.Height, i, res.asError())
 		}
 	}
+	next, nodes := r.books.stage(h, out.Changes)
 	if err := r.put(out.Changes); err != nil {
+		r.books.discard()
 		return Outcome{}, err
 	}
-	r.head = head{h.Network, h.Height, h.Hash(), out.AppHash, h.Time, r.head.Genesis}
+	r.books.commit(next, h.Version)
+	r.head, r.nodes = next, nodes
 	return out, nil
 }
 
@@ -144,14 +150,6 @@ func (l *Ledger) Verify(ctx context.Context, progress func(Progress)) error {
 		return err
 	}
 	defer l.readers.Done()
-	snapshot := l.store.db.NewSnapshot()
-	defer snapshot.Close()
-	scratch, err := pebble.Open("verify", &pebble.Options{
-		FS: vfs.NewMem(), DisableWAL: true, FormatMajorVersion: pebbleFormat, Logger: storeLogger{l.cfg.Logger},
-	})
-	if err != nil {
-		return fmt.Errorf("verify: %w", err)
-	}
 	stopped := func() error {
 		select {
 		case <-l.stop:
@@ -160,7 +158,20 @@ func (l *Ledger) Verify(ctx context.Context, progress func(Progress)) error {
 			return ctx.Err()
 		}
 	}
-	return errors.Join(verify(stopped, snapshot, scratch, l.cfg.Network, progress), scratch.Close())
+	return l.store.verify(stopped, l.cfg, progress)
+}
+
+// verify is Verify for a store that no ledger may have been opened on.
+func (s *store) verify(stopped func() error, cfg Config, progress func(Progress)) error {
+	snapshot := s.db.NewSnapshot()
+	defer snapshot.Close()
+	scratch, err := pebble.Open("verify", &pebble.Options{
+		FS: vfs.NewMem(), DisableWAL: true, FormatMajorVersion: pebbleFormat, Logger: storeLogger{cfg.Logger},
+	})
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	return errors.Join(verify(stopped, snapshot, scratch, cfg.Network, progress), scratch.Close())
 }
 
 func verify(stopped func() error, r reader, scratch *pebble.DB, network identity.NetworkID, progress func(Progress)) error {
@@ -204,23 +215,37 @@ func verify(stopped func() error, r reader, scratch *pebble.DB, network identity
 		if _, err := replay.Apply(b); err != nil {
 			return err
 		}
+		if err := putLog(scratch, replay.nodes); err != nil {
+			return err
+		}
 		done.Height, done.Transactions = done.Height+1, done.Transactions+uint64(len(b.Transactions))
 		if progress != nil {
 			progress(done)
 		}
 	}
-	if replay.head != h {
+	if !replay.head.equal(h) {
 		return fmt.Errorf("%w: the head is not what the blocks lead to", ErrCorrupt)
 	}
-	if err := compareRows(r, scratch); err != nil {
-		return err
+	for _, prefix := range []string{statePrefix, logPrefix} {
+		if err := compareRows(r, scratch, prefix); err != nil {
+			return err
+		}
 	}
 	return errors.Join(sumUp(rows{scratch}, network), sumStakes(rows{scratch}, network), sumDeposits(rows{scratch}, network))
 }
 
-// compareRows checks that two databases hold the same state.
-func compareRows(a, b reader) error {
-	bounds := &pebble.IterOptions{LowerBound: []byte(statePrefix), UpperBound: successor([]byte(statePrefix))}
+func putLog(scratch *pebble.DB, nodes []tree.LogNode) error {
+	b := scratch.NewBatch()
+	defer b.Close()
+	if err := setLog(b, nodes); err != nil {
+		return err
+	}
+	return b.Commit(pebble.NoSync)
+}
+
+// compareRows checks that two databases hold the same below a prefix.
+func compareRows(a, b reader, prefix string) error {
+	bounds := &pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: successor([]byte(prefix))}
 	x, err := a.NewIter(bounds)
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
@@ -235,7 +260,12 @@ func compareRows(a, b reader) error {
 		x.Next()
 		y.Next()
 	}
-	name := func(it *pebble.Iterator) string { return rowName(it.Key()[len(statePrefix):]) }
+	name := func(it *pebble.Iterator) string {
+		if prefix == logPrefix {
+			return "node of the log of blocks"
+		}
+		return rowName(it.Key()[len(statePrefix):])
+	}
 	var found error
 	switch {
 	case x.Valid() && y.Valid() && bytes.Equal(x.Key(), y.Key()):

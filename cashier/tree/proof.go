@@ -70,6 +70,15 @@ func (m *Map) Has(key, value []byte) bool {
 	return l != nil && l.path == path && l.value == sha256.Sum256(value)
 }
 
+// Contains tells whether the key is in the committed version.
+func (m *Map) Contains(key []byte) bool {
+	path := sha256.Sum256(key)
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	l := m.walk(&path, func(*Hash, bool) {})
+	return l != nil && l.path == path
+}
+
 // Present checks that under a root the key has the value.
 func (p Proof) Present(root Hash, key, value []byte) error {
 	if p.kind != itself {
