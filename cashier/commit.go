@@ -50,7 +50,7 @@ type CommitName struct {
 }
 
 // RevealName opens a commit of the signer and registers its name for a term in
-// seconds, 0 for as long as possible.
+// seconds, 0 for the usual one; see RenewName.
 type RevealName struct {
 	Name    name.Name          `cbor:"1,keyasint"`
 	Salt    Salt               `cbor:"2,keyasint"`

@@ -286,12 +286,17 @@ func (x *execution) takeFree(n name.Name, row *nameRow, exists bool) bool {
 }
 
 // leaseTerm returns the end of a lease that begins or goes on at from, and its price.
-// A term of 0 is as long as possible.
+// A term of 0 is what is usual: as long as possible while that costs nothing, else a
+// year.
 func (x *execution) leaseTerm(n name.Name, from, term int64) (until int64, rent voucher.Amount, r *Rejection) {
 	latest := x.time + MaxTerm
 	until = from + term // from is at most MaxTerm ahead, and term at most that
-	if term == 0 {
+	switch {
+	case term != 0:
+	case x.parameters.RentFor(n, year) == 0:
 		until = latest
+	default:
+		until = min(from+year, latest)
 	}
 	switch {
 	case until > latest:
@@ -318,8 +323,8 @@ func (x *execution) payRent(from identity.AccountID, rent voucher.Amount) *Rejec
 	return nil
 }
 
-// RenewName extends the lease of a name by a term in seconds, 0 for as long as
-// possible. Anybody may pay for it; once the lease has ended only its owner.
+// RenewName extends the lease of a name by a term in seconds, 0 for the usual one: as
+// long as possible while that costs nothing, else a year. Anybody may pay for it; once the lease has ended only its owner.
 type RenewName struct {
 	Name name.Name `cbor:"1,keyasint"`
 	Term int64     `cbor:"2,keyasint,omitzero"`

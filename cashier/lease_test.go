@@ -154,11 +154,15 @@ func TestRenewalRefusals(t *testing.T) {
 	b.want("beyond three years", b.do(alice, operation(RenewName{"files", MaxTerm})), BadTerm)
 	b.want("no name", b.do(alice, operation(RenewName{"-", year})), Malformed)
 	b.want("without money", b.do(bob, operation(RenewName{"files", year})), InsufficientFunds)
-	b.want("as long as possible", b.do(alice, operation(RenewName{"files", 0})), Accepted)
-	if got := b.account(alice.Account()).Balance(); got > 1 {
+	for range 2 {
+		b.want("a year", b.do(alice, operation(RenewName{"files", 0})), Accepted)
+	}
+	if got := b.account(alice.Account()).Balance(); got != 0 {
 		t.Errorf("three years left %s of three credits", got)
 	}
 	b.want("no longer than it is", b.do(alice, operation(RenewName{"files", 0})), BadTerm)
+	b.time += 10
+	b.want("ten seconds for a micro-credit more", b.do(alice, operation(RenewName{"files", 0})), InsufficientFunds)
 }
 
 // Names of before there were leases have one of the longest term from the first block

@@ -111,7 +111,7 @@ type Register struct {
 	Service identity.ServiceID `cbor:"2,keyasint"`
 	// Consent is the service key's; see Consent.
 	Consent Signature `cbor:"3,keyasint"`
-	// Term is how long it is held, in seconds; 0 is as long as possible.
+	// Term is how long it is held, in seconds, 0 for the usual one; see RenewName.
 	Term int64 `cbor:"4,keyasint,omitzero"`
 }
 

@@ -51,7 +51,7 @@ func NewWalletOf(account identity.AccountID, key identity.PrivateKey, network id
 // Account returns the account.
 func (w *Wallet) Account() identity.AccountID { return w.account }
 
-// Register claims a free name for the account, for as long as possible, and points it
+// Register claims a free name for the account, for the usual term, and points it
 // at the service whose key is given. If the name is taken, the error matches ErrTaken
 // and tells by whom; where names have to be committed to first, it matches
 // ErrCommitFirst.
@@ -59,7 +59,7 @@ func (w *Wallet) Register(ctx context.Context, n name.Name, service identity.Pri
 	return w.RegisterFor(ctx, n, service, 0)
 }
 
-// RegisterFor is Register for a term, 0 for as long as possible.
+// RegisterFor is Register for a term, 0 for the usual one; see RenewName.
 func (w *Wallet) RegisterFor(ctx context.Context, n name.Name, service identity.PrivateKey, term time.Duration) (Receipt, error) {
 	return w.submit(ctx, func(seq uint64) Operation {
 		return Register{n, service.Service(), w.consent(service, seq, n), seconds(term)}
@@ -73,8 +73,8 @@ func (w *Wallet) Commit(ctx context.Context, n name.Name, salt Salt) (Receipt, e
 	return w.submit(ctx, func(uint64) Operation { return CommitName{hash} })
 }
 
-// Reveal registers a name the account committed to, for a term, 0 for as long as
-// possible. If it comes too early, the error matches ErrCommitImmature and tells when
+// Reveal registers a name the account committed to, for a term, 0 for the usual
+// one. If it comes too early, the error matches ErrCommitImmature and tells when
 // to come again.
 func (w *Wallet) Reveal(ctx context.Context, n name.Name, salt Salt, service identity.PrivateKey, term time.Duration) (Receipt, error) {
 	return w.submit(ctx, func(seq uint64) Operation {
@@ -82,8 +82,8 @@ func (w *Wallet) Reveal(ctx context.Context, n name.Name, salt Salt, service ide
 	})
 }
 
-// Renew extends the lease of a name, whoever's it is, by a term, 0 for as long as
-// possible.
+// Renew extends the lease of a name, whoever's it is, by a term, 0 for the usual
+// one.
 func (w *Wallet) Renew(ctx context.Context, n name.Name, term time.Duration) (Receipt, error) {
 	return w.submit(ctx, func(uint64) Operation { return RenewName{n, seconds(term)} })
 }

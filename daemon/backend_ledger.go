@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"scn.alt/scn/cashier"
 	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/daemon/control"
-	"scn.alt/scn/daemon/node"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -127,20 +124,10 @@ func (b backend) VerifyLedger(ctx context.Context, progress func(control.LedgerP
 }
 
 func (b backend) ledgerStatusOf(s cashier.Status) control.LedgerStatus {
-	p := s.Parameters
-	founder := identity.AccountID(s.Network)
-	if p.Issuer.IsZero() {
-		p.Issuer = founder
-	}
-	if p.Treasury.IsZero() {
-		p.Treasury = founder
-	}
 	return control.LedgerStatus{
 		Height: s.Height, Block: s.Block.String(), AppHash: s.AppHash.String(), BlockTime: unix(s.BlockTime), Time: unix(s.Time),
 		Rules: s.Rules, Authority: b.d.node.Ledger() != nil,
-		Parameters: control.LedgerParameters{
-			MaxNames: p.MaxNames, SupplyCap: p.SupplyCap, TransferFee: p.TransferFee, Issuer: p.Issuer, Treasury: p.Treasury,
-		},
+		Parameters: parametersOf(s.Parameters, identity.AccountID(s.Network)),
 		Supply: control.LedgerSupply{
 			Issued: s.Supply.Issued, Redeemed: s.Supply.Redeemed, Circulating: s.Supply.Circulating(),
 			Reserved: s.Supply.Pending, Treasury: s.Supply.Treasury, Accounts: s.Supply.Accounts,
@@ -150,41 +137,6 @@ func (b backend) ledgerStatusOf(s cashier.Status) control.LedgerStatus {
 
 func paymentOf(id voucher.TransferID, r cashier.Receipt) control.Payment {
 	return control.Payment{ID: id, Transaction: r.ID.String(), Height: r.Height, Index: r.Index, Again: r.Again}
-}
-
-// setParameters changes parameters by name. All faults are reported together.
-func setParameters(p *cashier.Parameters, set map[string]string) error {
-	var errs []error
-	for _, key := range slices.Sorted(maps.Keys(set)) {
-		text := []byte(set[key])
-		var err error
-		switch key {
-		case "max_names":
-			var n uint64
-			n, err = strconv.ParseUint(set[key], 10, 32)
-			p.MaxNames = uint32(n)
-		case "supply_cap":
-			err = p.SupplyCap.UnmarshalText(text)
-		case "transfer_fee":
-			err = p.TransferFee.UnmarshalText(text)
-		case "issuer":
-			err = p.Issuer.UnmarshalText(text)
-		case "treasury":
-			err = p.Treasury.UnmarshalText(text)
-		default:
-			err = errors.New("unknown parameter; there are max_names, supply_cap, transfer_fee, issuer and treasury")
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", key, err))
-		}
-	}
-	if len(set) == 0 {
-		errs = append(errs, errors.New("nothing to set"))
-	}
-	if err := errors.Join(append(errs, p.Validate())...); err != nil {
-		return fmt.Errorf("%w: %w", node.ErrRequest, err)
-	}
-	return nil
 }
 
 // about says in a few words what an operation does.

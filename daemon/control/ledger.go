@@ -23,19 +23,18 @@ type LedgerStatus struct {
 	BlockTime time.Time `json:"block_time"`
 	Time      time.Time `json:"time"`
 	// Rules is the version of the rules the next block is made by.
-	Rules      uint64           `json:"rules"`
-	Authority  bool             `json:"authority"`
-	Parameters LedgerParameters `json:"parameters"`
-	Supply     LedgerSupply     `json:"supply"`
+	Rules      uint64            `json:"rules"`
+	Authority  bool              `json:"authority"`
+	Parameters []LedgerParameter `json:"parameters"`
+	Supply     LedgerSupply      `json:"supply"`
 }
 
-// LedgerParameters are the rules the founder sets.
-type LedgerParameters struct {
-	MaxNames    uint32             `json:"max_names"`
-	SupplyCap   voucher.Amount     `json:"supply_cap"`
-	TransferFee voucher.Amount     `json:"transfer_fee"`
-	Issuer      identity.AccountID `json:"issuer"`
-	Treasury    identity.AccountID `json:"treasury"`
+// LedgerParameter is one rule the founder set. Unit and About say more, for people.
+type LedgerParameter struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Unit  string `json:"unit"`
+	About string `json:"about"`
 }
 
 // LedgerSupply is how much money there is.

@@ -83,7 +83,13 @@ func printLedger(w io.Writer, s control.LedgerStatus) {
 	}
 	line(w, "rules", fmt.Sprintf("version %d", s.Rules))
 	line(w, "money", fmt.Sprintf("%s credits in %d accounts, %s reserved", s.Supply.Circulating, s.Supply.Accounts, s.Supply.Reserved))
-	line(w, "issued", fmt.Sprintf("%s, redeemed %s, cap %s", s.Supply.Issued, s.Supply.Redeemed, s.Parameters.SupplyCap))
+	supplyCap := ""
+	for _, p := range s.Parameters {
+		if p.Name == "supply_cap" {
+			supplyCap = ", cap " + p.Value
+		}
+	}
+	line(w, "issued", fmt.Sprintf("%s, redeemed %s%s", s.Supply.Issued, s.Supply.Redeemed, supplyCap))
 	line(w, "treasury", s.Supply.Treasury)
 }
 
@@ -257,13 +263,9 @@ func (a *app) networkParams() *cobra.Command {
 	return a.reads(&cobra.Command{
 		Use:   "params [KEY=VALUE...]",
 		Short: "show or set the rules of the network's ledger",
-		Long: `params shows the rules of the ledger; the founder changes them with KEY=VALUE:
-
-  max_names      how many names one account may have
-  supply_cap     the most credits there may be at once
-  transfer_fee   what a payment costs its payer besides (0: nothing)
-  issuer         the account that makes money (default: the founder's)
-  treasury       the account fees go to (default: the founder's)`,
+		Long: `params shows the rules of the ledger, with what each is for; the founder changes
+them with KEY=VALUE. Credits are decimal, times like 90s, 2h or 7d. What is 0 is free,
+or off.`,
 		Example: example("scn network params", "scn network params transfer_fee=0.001 supply_cap=1000000"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set := map[string]string{}
@@ -280,20 +282,26 @@ func (a *app) networkParams() *cobra.Command {
 }
 
 func (a *app) showParams(ctx context.Context, set map[string]string) error {
-	return withClient(a, func(c *control.Client) (control.LedgerParameters, error) {
-		var s control.LedgerStatus
-		var err error
-		if len(set) > 0 {
-			s, err = c.SetLedgerParameters(ctx, control.ParametersRequest{Set: set})
-		} else {
-			s, err = c.LedgerStatus(ctx)
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	var v control.LedgerStatus
+	if len(set) > 0 {
+		v, err = c.SetLedgerParameters(ctx, control.ParametersRequest{Set: set})
+	} else {
+		v, err = c.LedgerStatus(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	values := map[string]string{}
+	for _, p := range v.Parameters {
+		values[p.Name] = p.Value
+	}
+	return a.print(values, func(w io.Writer) {
+		for _, p := range v.Parameters {
+			line(w, p.Name, p.Value, fmt.Sprintf("%s: %s", p.Unit, p.About))
 		}
-		return s.Parameters, err
-	}, func(w io.Writer, p control.LedgerParameters) {
-		line(w, "max_names", p.MaxNames)
-		line(w, "supply_cap", p.SupplyCap)
-		line(w, "transfer_fee", p.TransferFee)
-		line(w, "issuer", p.Issuer)
-		line(w, "treasury", p.Treasury)
 	})
 }

@@ -1,0 +1,155 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"scn.alt/scn/cashier"
+	"scn.alt/scn/cashier/voucher"
+	"scn.alt/scn/daemon/control"
+	"scn.alt/scn/daemon/node"
+	"scn.alt/scn/routing/identity"
+)
+
+// ledgerParameter is one rule of the ledger, as people see and set it.
+type ledgerParameter struct {
+	name, unit, about string
+	// text says what holds; set reads what shall hold.
+	text func(*cashier.Parameters) string
+	set  func(*cashier.Parameters, string) error
+}
+
+// ledgerParameters are all of them, in the order in which they are shown.
+func ledgerParameters() []ledgerParameter {
+	return []ledgerParameter{
+		number("max_names", "names", "how many names one account may have", func(p *cashier.Parameters) *uint32 { return &p.MaxNames }),
+		credits("supply_cap", "the most credits there may be at once", func(p *cashier.Parameters) *voucher.Amount { return &p.SupplyCap }),
+		credits("transfer_fee", "what a payment costs its payer besides (0: nothing)", func(p *cashier.Parameters) *voucher.Amount { return &p.TransferFee }),
+		account("issuer", "the account that makes money (default: the founder's)", func(p *cashier.Parameters) *identity.AccountID { return &p.Issuer }),
+		account("treasury", "the account that fees and rents go to (default: the founder's)", func(p *cashier.Parameters) *identity.AccountID { return &p.Treasury }),
+		credits("rent_3", "what a name of 3 letters costs in a year (0: nothing)", func(p *cashier.Parameters) *voucher.Amount { return &p.RentThree }),
+		credits("rent_4", "what a name of 4 letters costs in a year", func(p *cashier.Parameters) *voucher.Amount { return &p.RentFour }),
+		credits("rent", "what a longer name costs in a year", func(p *cashier.Parameters) *voucher.Amount { return &p.Rent }),
+		duration("name_grace", "how long a name is kept for its owner when it is paid for no more", 90*day, func(p *cashier.Parameters) *int64 { return &p.NameGrace }),
+		duration("reveal_delay", "how long after it was asked for a name is registered, so that nobody can be quicker", 0, func(p *cashier.Parameters) *int64 { return &p.RevealDelay }),
+		number("reveal_delay_blocks", "blocks", "the same in blocks (0: one; names are registered at once while both are 0)", func(p *cashier.Parameters) *uint64 { return &p.RevealDelayBlocks }),
+		credits("commit_deposit", "what is put down while a name is asked for, and lost by who does not take it", func(p *cashier.Parameters) *voucher.Amount { return &p.CommitDeposit }),
+		duration("unbonding", "how long a stake taken out takes to come back", 7*day, func(p *cashier.Parameters) *int64 { return &p.Unbonding }),
+		duration("recovery_delay", "how long an account's key has to object to its recovery", 7*day, func(p *cashier.Parameters) *int64 { return &p.RecoveryDelay }),
+	}
+}
+
+const day = 24 * time.Hour
+
+func number[T uint32 | uint64](name, unit, about string, of func(*cashier.Parameters) *T) ledgerParameter {
+	return ledgerParameter{
+		name, unit, about,
+		func(p *cashier.Parameters) string { return strconv.FormatUint(uint64(*of(p)), 10) },
+		func(p *cashier.Parameters, text string) error {
+			v, err := strconv.ParseUint(text, 10, 64)
+			if err == nil && v != uint64(T(v)) {
+				err = strconv.ErrRange
+			}
+			*of(p) = T(v)
+			return err
+		},
+	}
+}
+
+func credits(name, about string, of func(*cashier.Parameters) *voucher.Amount) ledgerParameter {
+	return ledgerParameter{
+		name, "credits", about,
+		func(p *cashier.Parameters) string { return of(p).String() },
+		func(p *cashier.Parameters, text string) error { return of(p).UnmarshalText([]byte(text)) },
+	}
+}
+
+func account(name, about string, of func(*cashier.Parameters) *identity.AccountID) ledgerParameter {
+	return ledgerParameter{
+		name, "account", about,
+		func(p *cashier.Parameters) string { return of(p).String() },
+		func(p *cashier.Parameters, text string) error { return of(p).UnmarshalText([]byte(text)) },
+	}
+}
+
+// duration is a time in seconds on the ledger; 0 there means otherwise.
+func duration(name, about string, otherwise time.Duration, of func(*cashier.Parameters) *int64) ledgerParameter {
+	return ledgerParameter{
+		name, "time", about,
+		func(p *cashier.Parameters) string {
+			if *of(p) == 0 {
+				return durationText(otherwise)
+			}
+			return durationText(time.Duration(*of(p)) * time.Second)
+		},
+		func(p *cashier.Parameters, text string) error {
+			d, err := parseDuration(text)
+			*of(p) = int64(d / time.Second)
+			return err
+		},
+	}
+}
+
+// durationText is whole days where it is some, else as Go writes it.
+func durationText(d time.Duration) string {
+	if d > 0 && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return d.String()
+}
+
+// parseDuration reads days, like 7d, besides what Go reads; whole seconds of it count.
+func parseDuration(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * day, err
+	}
+	d, err := time.ParseDuration(text)
+	if err == nil && (d < 0 || d%time.Second != 0) {
+		err = errors.New("want whole seconds, like 90s, 2h or 7d")
+	}
+	return d, err
+}
+
+// parametersOf shows the parameters of a ledger. Where an account is not set it is the
+// founder's.
+func parametersOf(p cashier.Parameters, founder identity.AccountID) []control.LedgerParameter {
+	for _, id := range []*identity.AccountID{&p.Issuer, &p.Treasury} {
+		if id.IsZero() {
+			*id = founder
+		}
+	}
+	var out []control.LedgerParameter
+	for _, v := range ledgerParameters() {
+		out = append(out, control.LedgerParameter{Name: v.name, Value: v.text(&p), Unit: v.unit, About: v.about})
+	}
+	return out
+}
+
+// setParameters changes parameters by name. All faults are reported together.
+func setParameters(p *cashier.Parameters, set map[string]string) error {
+	all := ledgerParameters()
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		i := slices.IndexFunc(all, func(v ledgerParameter) bool { return v.name == key })
+		if i < 0 {
+			errs = append(errs, fmt.Errorf("%s: unknown parameter; \"scn network params\" shows those there are", key))
+			continue
+		}
+		if err := all[i].set(p, set[key]); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	if len(set) == 0 {
+		errs = append(errs, errors.New("nothing to set"))
+	}
+	if err := errors.Join(append(errs, p.Validate())...); err != nil {
+		return fmt.Errorf("%w: %w", node.ErrRequest, err)
+	}
+	return nil
+}
