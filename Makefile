@@ -26,7 +26,7 @@ UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns
 # How long all Fuzz functions together may take.
 FUZZTIME ?= 3m
 
-.PHONY: help build deps demo demo-nat test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-reach clean
+.PHONY: help build deps demo demo-nat test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-proof bench-reach clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -98,6 +98,9 @@ bench-cashier: ## the ledger's money: applied, signed and stored, verified; its 
 	$(GO) test -run '^$$' -bench . -benchmem ./cashier/tree
 	$(GO) test -run '^$$' -bench '^BenchmarkBatch$$' ./routing/identity
 	$(GO) test -run '^$$' -bench 'ApplyTransfers|Transfers$$|PebbleBatches|Verify' -benchmem ./cashier
+
+bench-proof: ## reports of inspectors: one epoch of 1,000 × 50 rows verified, on one core
+	$(GO) test -run '^$$' -bench . -benchmem -cpu 1 ./proofofservice/...
 
 bench-quick: build ## the speed table, wireguard-go beside us
 	@conformance/tools/deps all
