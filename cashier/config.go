@@ -35,8 +35,17 @@ type Config struct {
 	// Parameters.SupplyCap. Default: none.
 	Balances []GenesisBalance
 	// Tick is how often the ledger looks whether something has fallen due: reserved
-	// amounts that go back, IDs that may be forgotten. Default 30s, at least 1ms.
+	// amounts that go back, IDs that may be forgotten. Default: a quarter of an
+	// epoch, at most 30s; at least 1ms.
 	Tick time.Duration
+	// MaxClockJump is how far the clock may jump while the ledger runs. The ledger's
+	// time does not follow a longer jump until AcceptClock. Default 10m, at least 1s.
+	MaxClockJump time.Duration
+	// MaxHalt is the longest time since the newest block that Open takes for a halt.
+	// If more has passed by the clock, the ledger's time goes on where it stopped
+	// until AcceptClock: a clock that is years ahead must not make everything
+	// expire. Default 30 days, at least MaxClockJump.
+	MaxHalt time.Duration
 	// RealZone, if set, is asked before a name is registered. Default: not asked.
 	RealZone RealZone
 	// MaxQueue is how many transactions may wait for a block; more are answered
@@ -55,8 +64,9 @@ type Config struct {
 	// Logger receives state changes. Default: discard.
 	Logger *slog.Logger
 
-	fs    vfs.FS        // tests: where the store lives
-	rules []RulesChange // tests: the rules of a new ledger; nil is the newest
+	fs      vfs.FS               // tests: where the store lives
+	elapsed func() time.Duration // tests: the clock that nobody sets
+	rules   []RulesChange        // tests: the rules of a new ledger; nil is the newest
 }
 
 // Validate reports all that is wrong with the configuration.
@@ -72,8 +82,11 @@ func (c Config) Validate() error {
 	if c.MaxBlock < 1 || c.MaxBlock > MaxBlockTransactions {
 		errs = append(errs, fmt.Errorf("cashier: MaxBlock %d, want 1 to %d", c.MaxBlock, MaxBlockTransactions))
 	}
-	if c.Tick < time.Millisecond {
+	if c.Tick != 0 && c.Tick < time.Millisecond {
 		errs = append(errs, fmt.Errorf("cashier: Tick %s, want at least 1ms", c.Tick))
+	}
+	if c.MaxClockJump < time.Second || c.MaxHalt < c.MaxClockJump {
+		errs = append(errs, fmt.Errorf("cashier: MaxClockJump %s and MaxHalt %s, want at least 1s and no less than the former", c.MaxClockJump, c.MaxHalt))
 	}
 	return errors.Join(append(errs, c.genesis().Validate(c.Network))...)
 }
@@ -100,8 +113,11 @@ func (c Config) withDefaults() Config {
 	if c.CheckBlocks == 0 {
 		c.CheckBlocks = 1024
 	}
-	if c.Tick == 0 {
-		c.Tick = 30 * time.Second
+	if c.MaxClockJump == 0 {
+		c.MaxClockJump = 10 * time.Minute
+	}
+	if c.MaxHalt == 0 {
+		c.MaxHalt = 30 * 24 * time.Hour
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"scn.alt/scn/naming/name"
 )
 
@@ -17,9 +15,14 @@ import (
 // Close says so or the store fails, after answering every submission.
 func (l *Ledger) run() {
 	batch := make([]*submission, 0, l.cfg.MaxBlock)
-	tick := time.NewTicker(l.cfg.Tick)
+	every := l.tickEvery()
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
+		if e := l.tickEvery(); e != every {
+			every = e
+			tick.Reset(every)
+		}
 		batch = batch[:0]
 		select {
 		case <-l.stop:
@@ -28,6 +31,7 @@ func (l *Ledger) run() {
 		case s := <-l.queue:
 			batch = l.gather(append(batch, s))
 		case <-tick.C:
+			l.watchClock()
 		}
 		for rest := batch; ; {
 			n, err := l.makeBlock(rest)
@@ -57,15 +61,6 @@ func (l *Ledger) fail(err error) {
 	}
 }
 
-func writeFile(fs vfs.FS, path string, b []byte) error {
-	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
 // gather adds what waits, without waiting: while one block is written the next
 // gathers in the queue, so blocks grow with the load and a lone transaction waits
 // for nobody.
@@ -87,7 +82,7 @@ func (l *Ledger) gather(batch []*submission) []*submission {
 // since they may rest on what the same block accepted.
 func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 	h := *l.head.Load()
-	now := max(h.Time, l.cfg.Clock().Unix())
+	now := max(h.Time, l.time.now(h.Time).Unix())
 	block := Block{Header: Header{
 		Version: l.rules.at(h.Height + 1), Network: h.Network, Height: h.Height + 1,
 		Previous: h.Block, Time: now, AppHash: h.AppHash,
@@ -99,6 +94,7 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	l.epoch = x.parameters.epoch()
 	answers := make([]answer, 0, len(batch))
 	for _, s := range batch {
 		r, err := x.execute(&s.tx)
@@ -113,8 +109,8 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 		}
 		answers = append(answers, answer{result: r})
 	}
-	// A block without transactions is made for what has fallen due.
-	if len(block.Transactions) > 0 || x.expired > 0 {
+	// A block without transactions is a tick; see tick.go.
+	if len(block.Transactions) > 0 || x.expired > 0 || x.newEpoch(h.Time) {
 		changes := x.finish()
 		if x.err != nil {
 			return 0, x.err

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,12 +127,16 @@ func TestSameTransactionAtOnce(t *testing.T) {
 func TestBlocksFollowTheQueue(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var once sync.Once
+	var armed atomic.Bool
 	l := open(t, func(c *Config) {
 		c.Clock = func() time.Time {
-			once.Do(func() { close(entered); <-leave })
+			if armed.Load() {
+				once.Do(func() { close(entered); <-leave })
+			}
 			return epoch
 		}
 	})
+	armed.Store(true)
 	var wg sync.WaitGroup
 	submit := func(signed []byte) {
 		queued := len(l.queue)
@@ -168,13 +173,17 @@ func TestBlocksFollowTheQueue(t *testing.T) {
 func TestQueueIsBounded(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var once sync.Once
+	var armed atomic.Bool
 	l := open(t, func(c *Config) {
 		c.MaxQueue = 2
 		c.Clock = func() time.Time {
-			once.Do(func() { close(entered); <-leave })
+			if armed.Load() {
+				once.Do(func() { close(entered); <-leave })
+			}
 			return epoch
 		}
 	})
+	armed.Store(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range uint64(3) {

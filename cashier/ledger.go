@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
@@ -40,6 +41,7 @@ type Ledger struct {
 	store *store
 	rules schedule
 	gate  *gate
+	time  *timekeeper
 	queue chan *submission
 	stop  chan struct{} // closed by Close: the engine answers all and ends
 	wg    sync.WaitGroup
@@ -51,6 +53,11 @@ type Ledger struct {
 	metrics    metrics
 
 	books *commitment // staged by the engine, proved from by all
+
+	epoch time.Duration // owned by the engine: as long as the newest parameters say
+
+	clockMu sync.Mutex
+	noted   time.Duration // guarded by clockMu: what the file says is held of the clock
 
 	// readers counts who reads the store; it grows only under mu while not closed.
 	readers sync.WaitGroup
@@ -99,11 +106,13 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 			err = errors.Join(err, s.verify(func() error { return nil }, cfg, nil))
 		}
 	}
-	if err != nil {
+	held, heldErr := readHeld(cfg.fs, dir)
+	if err := errors.Join(err, heldErr); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	l := &Ledger{
 		cfg: cfg, dir: dir, key: key, store: s, rules: genesis.Rules, books: books,
+		time: newTimekeeper(cfg, h.Time, held), noted: held,
 		queue: make(chan *submission, cfg.MaxQueue),
 		stop:  make(chan struct{}), changed: make(chan struct{}),
 	}

@@ -250,10 +250,11 @@ func (l *Ledger) recordPage(after []byte, limit int) (page []SignedRecord, last 
 	return page, last, err
 }
 
-// now is the time, never before the newest block's: a machine that starts with
-// its clock at the epoch must not sign records that have expired already.
+// now is the ledger's time, never before the newest block's: a machine that starts
+// with its clock at the epoch must not sign records that have expired already.
 func (l *Ledger) now() time.Time {
-	now, last := l.cfg.Clock(), time.Unix(l.head.Load().Time, 0)
+	newest := l.head.Load().Time
+	now, last := l.time.now(newest), time.Unix(newest, 0)
 	if now.Before(last) {
 		return last
 	}
