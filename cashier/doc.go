@@ -12,7 +12,7 @@
 // It uses integers only; it has no clock, no goroutine, no I/O and iterates over
 // no map, so the same blocks give the same rows, and the same app hash, on every machine. A
 // transaction is an operation (Register, Update, Offer, Accept, Release,
-// SetParameters, Transfer, Issue, Redeem) in an envelope signed by an account, for
+// SetParameters, Transfer, Issue, Redeem, OpenChannel and so on) in an envelope signed by an account, for
 // one network. A name points at a service only with the consent of that service's
 // own key, and changes hands in two steps: its owner offers it, the other account
 // accepts.
@@ -55,6 +55,21 @@
 // is the one place that judges it. Bind says which node and service an account speaks
 // from, under the signatures of all three.
 //
+// # Channels
+//
+// A client pays a provider through a channel (channel.go): it puts a deposit into
+// escrow on the ledger once, and then signs vouchers, which the ledger never sees but
+// for the last. A PostAsk says what a service costs on a node, with the consent of
+// both; a channel keeps the price it was opened at. SettleChannel and SettleBatch pay
+// what a voucher is above what was paid, to the provider, less a fee and what vests
+// (vesting.go). A channel ends by both parties at once, by its client after a grace in
+// which the provider may settle, or when it expires; what is left goes back.
+//
+// Deadlines of channels run by the time the ledger ran, not by the clock: a block that
+// comes more than an epoch and two looks after the one before it ends a halt, and the
+// whole gap moves every deadline on; see marketRow. EscrowAccount
+// and VestingAccount have what open channels have left and what vests, always.
+//
 // # Blocks
 //
 //	header   version of the rules, network, height, previous block's hash, time,
@@ -92,6 +107,11 @@
 //	s/h<account><id><n>  reserved amount: state, payee, amount, expiry, next due
 //	s/d<time>        what falls due in 16 seconds: the first row of a list
 //	s/q              which lists are left
+//	s/c              the newest block's time, seconds halted, totals of channels
+//	s/c<channel>     channel: parties, price, deposit, settled, deadlines, next due
+//	s/c<account><channel>  the channels of an account
+//	s/k<service><half of the node>  ask: current, announced, next due
+//	s/v<account><time>  what is paid to an account at a time: amount, next due
 //	s/m              deposits of all commits together
 //	s/m<account><id> commit: hash, deposit, where and when, revealed, next due
 //	s/x              when leases began
@@ -124,8 +144,8 @@
 //
 // # What it does not do
 //
-// It has no payment channels and proofs yet, has one authority and
-// no consensus, and dials and publishes nothing by itself: callers give it
+// It meters nothing and decides nothing about prices (packages meter and spending), has
+// no proofs yet, one authority and no consensus, and dials and publishes nothing by itself: callers give it
 // connections and fetch its records.
 //
 // # Concurrency

@@ -9,7 +9,8 @@ import (
 )
 
 // What falls due — a transfer's ID that may be forgotten, a reserved amount that
-// goes back, a commit that lapses, a lease that ends — hangs in a list of its time: one list for every 16 seconds, each
+// goes back, a commit that lapses, a lease that ends, a channel or an ask that ends,
+// money that vests — hangs in a list of its time: one list for every 16 seconds, each
 // entry's row naming the next one. A row leads to the newest entry of each list.
 //
 //	d<bucket> ──► row of an ID or a hold ──► row ──► … ──► end
@@ -30,12 +31,15 @@ type reference struct {
 	kind    byte // transferRef and the like; 0 is the end of a list
 	account identity.AccountID
 	id      voucher.TransferID
-	move    uint8 // of a hold: its place in the transaction
+	move    uint8 // of a hold: its place in the transaction; of a channel: which list
 }
 
 const (
 	transferRef = 't'
 	holdRef     = 'h'
+	channelRef  = 'c'
+	askRef      = 'k'
+	vestingRef  = 'v'
 	commitRef   = 'm'
 	stakeRef    = 'g'
 	leaseRef    = 'x'
@@ -48,7 +52,11 @@ const (
 func (r reference) key() []byte { return r.appendKey(make([]byte, 0, referenceSize)) }
 
 func (r reference) appendKey(b []byte) []byte {
-	b = append(append(append(b, r.kind), r.account[:]...), r.id[:]...)
+	b = append(append(b, r.kind), r.account[:]...)
+	if r.kind == channelRef { // whose ID stands where others have an account
+		return b
+	}
+	b = append(b, r.id[:]...)
 	if r.kind == holdRef {
 		b = append(b, r.move)
 	}
@@ -65,13 +73,18 @@ func decodeReference(b []byte) (reference, error) {
 		kind: b[0], account: identity.AccountID(b[1:33]), id: voucher.TransferID(b[33:49]), move: b[49],
 	}
 	switch r.kind {
-	case transferRef, holdRef, commitRef, stakeRef, leaseRef, keysRef:
+	case transferRef, holdRef, channelRef, askRef, vestingRef, commitRef, stakeRef, leaseRef, keysRef:
 		return r, nil
 	}
 	if r != (reference{}) {
 		return reference{}, fmt.Errorf("%w: reference of kind %d", ErrCorrupt, r.kind)
 	}
 	return r, nil
+}
+
+// errMissing is the error of a list that names a row there is not.
+func errMissing(what string) error {
+	return fmt.Errorf("%w: a %s that falls due does not exist", ErrCorrupt, what)
 }
 
 // queueRow says what is left of the lists.
@@ -133,6 +146,12 @@ func (x *execution) expire() {
 			next = x.forget(r)
 		case holdRef:
 			next = x.returnHold(r)
+		case channelRef:
+			next = x.channelDue(r)
+		case askRef:
+			next = x.askDue(r)
+		case vestingRef:
+			next = x.release(r)
 		case commitRef:
 			next = x.endCommit(r)
 		case stakeRef:
@@ -195,7 +214,7 @@ func transferKey(a identity.AccountID, id voucher.TransferID) []byte {
 func (x *execution) forget(r reference) reference {
 	b := x.get(x.keyOf(r))
 	if b == nil {
-		x.fail(fmt.Errorf("%w: a transfer that falls due does not exist", ErrCorrupt))
+		x.fail(errMissing("transfer"))
 		return reference{}
 	}
 	row, err := decodeTransfer(b)

@@ -96,7 +96,12 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 	}
 	l.epoch = x.parameters.epoch()
 	answers := make([]answer, 0, len(batch))
+	size := 0
 	for _, s := range batch {
+		// Batches of vouchers are large: a block ends before it would be too large.
+		if size += len(s.tx.signed) + 5; size > MaxBlock-1<<10 && len(answers) > 0 {
+			break
+		}
 		r, err := x.execute(&s.tx)
 		if err != nil {
 			return 0, err

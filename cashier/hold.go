@@ -147,7 +147,7 @@ func (x *execution) settle(by identity.AccountID, m Move) *Rejection {
 func (x *execution) returnHold(r reference) reference {
 	h, exists := x.hold(r)
 	if !exists {
-		x.fail(fmt.Errorf("%w: a hold that falls due does not exist", ErrCorrupt))
+		x.fail(errMissing("hold"))
 		return reference{}
 	}
 	if h.state == holdPending {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
@@ -25,6 +26,10 @@ type Receipt struct {
 	// Record is the name's signed record as it is now, for its owner to publish.
 	// Empty for a transaction about no name.
 	Record []byte `cbor:"5,keyasint,omitempty"`
+	// Paid is what was settled of channels, and Refused the vouchers of a SettleBatch
+	// that were not: all others were. Both are told with the first acceptance only.
+	Paid    voucher.Amount `cbor:"6,keyasint,omitzero"`
+	Refused []Refusal      `cbor:"7,keyasint,omitempty"`
 }
 
 // Ledger is the embedded engine: the state machine on a Pebble store under one
@@ -50,6 +55,7 @@ type Ledger struct {
 	head       atomic.Pointer[head]             // written by the engine only
 	checkpoint atomic.Pointer[SignedCheckpoint] // the last one signed
 	failure    atomic.Pointer[error]
+	queued     atomic.Int64 // bytes of batches that wait for their answer
 	metrics    metrics
 
 	books *commitment // staged by the engine, proved from by all
@@ -66,6 +72,10 @@ type Ledger struct {
 	closed  bool          // guarded by mu
 	changed chan struct{} // guarded by mu; closed when the head changes, and replaced
 }
+
+// maxQueued bounds the batches of vouchers that wait, in bytes: eight blocks full of
+// them. What is small is bounded by its number.
+const maxQueued = 8 * MaxBlock
 
 // submission is a transaction on its way into a block.
 type submission struct {
@@ -177,6 +187,12 @@ func (l *Ledger) submit(ctx context.Context, signed []byte) (Receipt, error) {
 			return Receipt{}, err
 		}
 	}
+	if len(signed) > MaxTransaction {
+		defer l.queued.Add(-int64(len(signed)))
+		if l.queued.Add(int64(len(signed))) > maxQueued {
+			return Receipt{}, &Rejection{Code: OverCapacity, RetryAfter: 1}
+		}
+	}
 	s := &submission{tx: tx, reply: make(chan answer, 1)}
 	if err := l.enqueue(s); err != nil {
 		return Receipt{}, err
@@ -266,7 +282,7 @@ func (l *Ledger) checkRealZone(ctx context.Context, tx *Transaction) error {
 
 // receipt describes a result, with the name's record as it is now.
 func (l *Ledger) receipt(tx *Transaction, r Result) (Receipt, error) {
-	out := Receipt{ID: tx.id, Height: r.Height, Index: r.Index, Again: r.Again}
+	out := Receipt{ID: tx.id, Height: r.Height, Index: r.Index, Again: r.Again, Paid: r.Paid, Refused: r.Refused}
 	if n, ok := nameOf(tx.Operation); ok {
 		answer, err := l.Lookup(context.Background(), n)
 		if err != nil {

@@ -3,6 +3,7 @@ package cashier
 import (
 	"fmt"
 
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
@@ -17,6 +18,9 @@ type Result struct {
 	Index  uint32
 	// Again is true when the transaction had been accepted before.
 	Again bool
+	// Paid is what was settled, and Refused the vouchers of a batch that were not.
+	Paid    voucher.Amount
+	Refused []Refusal
 }
 
 // Outcome is what a block does to the state.
@@ -67,6 +71,7 @@ type execution struct {
 	written struct { // as the state has them
 		totals totals
 		queue  queueRow
+		market marketRow
 	}
 	expired int // rows that fell due in this block
 
@@ -78,6 +83,12 @@ type execution struct {
 		counters      Counters
 		exists, known bool
 	}
+
+	escrow, vesting identity.AccountID
+	market          marketRow
+	running         int64          // time less what the ledger had halted
+	settled         voucher.Amount // by the transaction being judged
+	refused         []Refusal
 
 	key   []byte // scratch: a key being looked up
 	arena []byte // where values of rows are made, many to one allocation
@@ -120,6 +131,7 @@ func (x *execution) beginMoney() {
 	x.assertBalanced()
 	if x.rules >= rulesMarket {
 		x.beginMarket()
+		x.beginChannels()
 	}
 	x.expire()
 }
@@ -133,6 +145,7 @@ func (x *execution) finish() []Change {
 	if x.queue != x.written.queue && (x.queue.entries != x.written.queue.entries || x.queue.entries > 0) {
 		x.state.set(queueKey, x.queue.encode())
 	}
+	x.finishChannels()
 	return x.state.sorted()
 }
 
@@ -142,6 +155,7 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 		return Result{}, fmt.Errorf("%w: transaction was not opened for this network", ErrCorrupt)
 	}
 	x.tx = tx
+	x.settled, x.refused = 0, nil
 	x.payerRow.known = false
 	x.state.mark()
 	if kind := tx.Operation.Kind(); x.rules < kind.rules() {
@@ -197,7 +211,7 @@ func (x *execution) executeIdentified(tx *Transaction, op identified) (Result, e
 		}
 		return Result{Height: had.place.Height, Index: had.place.Index, Again: true}, x.err
 	}
-	before, queue := x.totals, x.queue
+	before, queue, market := x.totals, x.queue, x.market
 	r := x.authorise(tx)
 	switch {
 	case x.err != nil, r != nil:
@@ -213,13 +227,13 @@ func (x *execution) executeIdentified(tx *Transaction, op identified) (Result, e
 	}
 	if r != nil {
 		x.state.rollback()
-		x.totals, x.queue = before, queue
+		x.totals, x.queue, x.market = before, queue, market
 		return Result{Rejection: r}, nil
 	}
 	row.next = x.fallsDue(self, tx.ValidUntil)
 	x.state.set(x.keyOf(self), x.made(row.append(x.room(transferRowSize))))
 	x.accepted++
-	return Result{Height: row.place.Height, Index: row.place.Index}, x.err
+	return Result{Height: row.place.Height, Index: row.place.Index, Paid: x.settled, Refused: x.refused}, x.err
 }
 
 // room returns a slice of no length to which n bytes can be appended; made tells

@@ -23,6 +23,15 @@ const (
 	KindIssue         Kind = 8
 	KindRedeem        Kind = 9
 
+	KindOpenChannel   Kind = 10
+	KindTopUpChannel  Kind = 11
+	KindSettleChannel Kind = 12
+	KindSettleBatch   Kind = 13
+	KindCloseChannel  Kind = 14
+	KindRequestClose  Kind = 15
+	KindRefute        Kind = 16
+	KindPostAsk       Kind = 17
+
 	KindStake          Kind = 18
 	KindUnstake        Kind = 19
 	KindRotateKey      Kind = 20
@@ -56,6 +65,22 @@ func (k Kind) String() string {
 		return "issue"
 	case KindRedeem:
 		return "redeem"
+	case KindOpenChannel:
+		return "open-channel"
+	case KindTopUpChannel:
+		return "top-up-channel"
+	case KindSettleChannel:
+		return "settle-channel"
+	case KindSettleBatch:
+		return "settle-batch"
+	case KindCloseChannel:
+		return "close-channel"
+	case KindRequestClose:
+		return "request-close"
+	case KindRefute:
+		return "refute"
+	case KindPostAsk:
+		return "post-ask"
 	case KindStake:
 		return "stake"
 	case KindUnstake:
@@ -92,9 +117,11 @@ func (k Kind) rules() uint64 {
 }
 
 // Operation is what a transaction does: one of Register, Update, Offer, Accept,
-// Release, SetParameters, Transfer, Issue, Redeem, Stake, Unstake, RotateKey,
-// SetRecovery, Recover, CancelRecovery, Bind, CommitName, RevealName and RenewName. A new kind of operation is a
-// new type with the next Kind, and known from a new version of the rules on.
+// Release and SetParameters; of Transfer, Issue and Redeem; of OpenChannel,
+// TopUpChannel, SettleChannel, SettleBatch, CloseChannel, RequestClose, Refute and
+// PostAsk; of Stake, Unstake, RotateKey, SetRecovery, Recover, CancelRecovery and Bind;
+// of CommitName, RevealName and RenewName. A new kind of operation is a new type with
+// the next Kind, and known from a new version of the rules on.
 type Operation interface {
 	// Kind returns the operation's kind.
 	Kind() Kind

@@ -30,6 +30,22 @@ type Parameters struct {
 	Issuer   identity.AccountID `cbor:"4,keyasint,omitzero"`
 	Treasury identity.AccountID `cbor:"5,keyasint,omitzero"`
 
+	// SettlementFee is which part of what a channel settles goes to the treasury, in
+	// parts per million. Default 0, at most half.
+	SettlementFee uint32 `cbor:"10,keyasint,omitzero"`
+	// CloseGrace is how long a provider has to settle once a client wants to close, in
+	// seconds. 0 is 24 hours; at most 30 days.
+	CloseGrace uint32 `cbor:"11,keyasint,omitzero"`
+	// VestingShare is which part of a settlement, the fee taken off, is paid out when
+	// VestingEpochs whole epochs have passed, in parts per million. Default 0; at most
+	// all, and 10,000 epochs.
+	VestingShare  uint32 `cbor:"12,keyasint,omitzero"`
+	VestingEpochs uint32 `cbor:"13,keyasint,omitzero"`
+	// EpochSeconds is how long an epoch is. 0 is 600; at least 4, at most a day.
+	EpochSeconds uint32 `cbor:"14,keyasint,omitzero"`
+	// MinDeposit is the smallest deposit of a channel. Default 0.
+	MinDeposit voucher.Amount `cbor:"15,keyasint,omitzero"`
+
 	// RentThree, RentFour and Rent are what a name of three letters, of four, and of
 	// five or more costs its owner in a year, paid to the treasury. Default 0, at most
 	// a million credits.
@@ -71,7 +87,44 @@ func (p Parameters) Validate() error {
 	if p.TransferFee > voucher.Credit {
 		errs = append(errs, fmt.Errorf("cashier: TransferFee %s, want at most %s", p.TransferFee, voucher.Credit))
 	}
-	return errors.Join(append(errs, p.validateNames(), p.validateDelays())...)
+	return errors.Join(append(errs, p.validateChannels(), p.validateNames(), p.validateDelays())...)
+}
+
+// The bounds of the parameters of channels.
+const (
+	maxSettlementFee = million / 2
+	maxCloseGrace    = 30 * 24 * 60 * 60
+	maxVestingEpochs = 10_000
+	minEpoch         = 4
+	maxEpoch         = 24 * 60 * 60
+)
+
+func (p Parameters) validateChannels() error {
+	var errs []error
+	if p.SettlementFee > maxSettlementFee {
+		errs = append(errs, fmt.Errorf("cashier: SettlementFee %d ppm, want at most %d", p.SettlementFee, maxSettlementFee))
+	}
+	if p.CloseGrace > maxCloseGrace {
+		errs = append(errs, fmt.Errorf("cashier: CloseGrace %d s, want at most %d", p.CloseGrace, maxCloseGrace))
+	}
+	if p.VestingShare > million {
+		errs = append(errs, fmt.Errorf("cashier: VestingShare %d ppm, want at most %d", p.VestingShare, million))
+	}
+	if p.VestingEpochs > maxVestingEpochs {
+		errs = append(errs, fmt.Errorf("cashier: VestingEpochs %d, want at most %d", p.VestingEpochs, maxVestingEpochs))
+	}
+	if p.EpochSeconds != 0 && (p.EpochSeconds < minEpoch || p.EpochSeconds > maxEpoch) {
+		errs = append(errs, fmt.Errorf("cashier: EpochSeconds %d, want %d to %d", p.EpochSeconds, minEpoch, maxEpoch))
+	}
+	return errors.Join(errs...)
+}
+
+// closeGrace returns how long a provider has to settle a channel, in seconds.
+func (p Parameters) closeGrace() int64 {
+	if p.CloseGrace == 0 {
+		return 24 * 60 * 60
+	}
+	return int64(p.CloseGrace)
 }
 
 // rules returns the first version of the rules that knows all that is set.

@@ -96,6 +96,43 @@ const (
 	// TrailingBytes has bytes behind its end. It is Malformed to errors.Is as well.
 	TrailingBytes Code = 31
 
+	// NoChannel is a channel that does not exist, or is forgotten.
+	NoChannel Code = 40
+	// ChannelOver is a channel that is closed, or whose time has passed.
+	ChannelOver Code = 41
+	// ChannelIsClosing is a channel its client wants to close already.
+	ChannelIsClosing Code = 42
+	// ExceedsDeposit is more than the channel's deposit, which Rejection.Available tells.
+	ExceedsDeposit Code = 43
+	// OtherChannel is a voucher for another channel than it came with.
+	OtherChannel Code = 44
+	// WrongSession is a voucher signed by another key than the channel's.
+	WrongSession Code = 45
+	// NoAsk is an ask that is not posted, or not valid at present.
+	NoAsk Code = 46
+	// StaleAsk has a number not above that of the last ask, which Rejection.Sequence
+	// tells.
+	StaleAsk Code = 47
+	// TooSoon is a change that was not announced long enough before; Rejection.Time
+	// tells when it may begin.
+	TooSoon Code = 48
+	// DepositTooSmall is below the smallest deposit, which Rejection.Available tells.
+	DepositTooSmall Code = 49
+	// OtherProvider is a voucher for another provider than the batch's.
+	OtherProvider Code = 50
+	// NotHigher is no more than what was settled, which Rejection.Available tells.
+	NotHigher Code = 51
+	// NotClosing is a channel its client does not want to close.
+	NotClosing Code = 52
+	// BatchTooLarge is a batch of more than MaxBatchVouchers vouchers.
+	BatchTooLarge Code = 53
+	// NotGranted lacks the grant of the service that money is asked for.
+	NotGranted Code = 54
+	// NoNodeConsent lacks the signature of the node that is to deliver.
+	NoNodeConsent Code = 55
+	// NothingPaid is a batch of which every voucher is refused.
+	NothingPaid Code = 56
+
 	// CommitFirst is a registration where a name has to be committed to before.
 	CommitFirst Code = 60
 	// NoCommit is a reveal of what the account did not commit to, or revealed already.
@@ -165,6 +202,24 @@ var codeTexts = [...]string{
 	BadDeadline:       "bad deadline",
 	TrailingBytes:     "bytes after the end",
 
+	NoChannel:        "no such channel",
+	ChannelOver:      "channel is closed or its time has passed",
+	ChannelIsClosing: "channel is closing",
+	ExceedsDeposit:   "more than the channel's deposit",
+	OtherChannel:     "voucher for another channel",
+	WrongSession:     "voucher not signed by the channel's key",
+	NoAsk:            "no such ask is valid",
+	StaleAsk:         "ask's number already used",
+	TooSoon:          "not announced long enough before",
+	DepositTooSmall:  "deposit too small",
+	OtherProvider:    "voucher for another provider",
+	NotHigher:        "no more than what was settled",
+	NotClosing:       "channel is not closing",
+	BatchTooLarge:    "too many vouchers in one batch",
+	NotGranted:       "not granted by the service",
+	NoNodeConsent:    "no consent of the node",
+	NothingPaid:      "no voucher of the batch can be settled",
+
 	CommitFirst:       "a name has to be committed to before it is registered here",
 	NoCommit:          "no commit to this name",
 	CommitImmature:    "commit is too young to be revealed",
@@ -223,6 +278,24 @@ var (
 	ErrExceedsHold error = &Rejection{Code: ExceedsHold}
 	ErrDeadline    error = &Rejection{Code: BadDeadline}
 	ErrTrailing    error = &Rejection{Code: TrailingBytes}
+
+	ErrNoChannel      error = &Rejection{Code: NoChannel}
+	ErrChannelOver    error = &Rejection{Code: ChannelOver}
+	ErrChannelClosing error = &Rejection{Code: ChannelIsClosing}
+	ErrExceedsDeposit error = &Rejection{Code: ExceedsDeposit}
+	ErrOtherChannel   error = &Rejection{Code: OtherChannel}
+	ErrWrongSession   error = &Rejection{Code: WrongSession}
+	ErrNoAsk          error = &Rejection{Code: NoAsk}
+	ErrStaleAsk       error = &Rejection{Code: StaleAsk}
+	ErrTooSoon        error = &Rejection{Code: TooSoon}
+	ErrDeposit        error = &Rejection{Code: DepositTooSmall}
+	ErrOtherProvider  error = &Rejection{Code: OtherProvider}
+	ErrNotHigher      error = &Rejection{Code: NotHigher}
+	ErrNotClosing     error = &Rejection{Code: NotClosing}
+	ErrBatch          error = &Rejection{Code: BatchTooLarge}
+	ErrNotGranted     error = &Rejection{Code: NotGranted}
+	ErrNodeConsent    error = &Rejection{Code: NoNodeConsent}
+	ErrNothingPaid    error = &Rejection{Code: NothingPaid}
 
 	ErrCommitFirst       error = &Rejection{Code: CommitFirst}
 	ErrNoCommit          error = &Rejection{Code: NoCommit}
@@ -287,7 +360,11 @@ func (r *Rejection) Error() string {
 		s += fmt.Sprintf(": %s is", r.Available)
 	case r.Code == CommitImmature && r.RetryAfter > 0:
 		s += fmt.Sprintf(", try in %d s", r.RetryAfter)
-	case r.Code == ExceedsHold:
+	case r.Code == StaleAsk:
+		s += fmt.Sprintf(", the last is %d", r.Sequence)
+	case r.Code == DepositTooSmall:
+		s += fmt.Sprintf(": at least %s", r.Available)
+	case r.Code == ExceedsHold, r.Code == ExceedsDeposit, r.Code == NotHigher:
 		s += fmt.Sprintf(", which is %s", r.Available)
 	}
 	if r.Detail != "" {

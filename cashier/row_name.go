@@ -36,6 +36,16 @@ func rowName(key []byte) string {
 	case kind == holdRef && len(key) == referenceSize:
 		return fmt.Sprintf("reserved amount %d of transfer %s of account %s",
 			rest[len(rest)-1], voucher.TransferID(rest[identity.Size:len(rest)-1]), account())
+	case string(key) == string(marketKey):
+		return "totals of channels"
+	case kind == channelRef && len(rest) == identity.Size:
+		return fmt.Sprintf("channel %x", rest)
+	case kind == channelRef && len(rest) == 2*identity.Size:
+		return fmt.Sprintf("channel %x of account %s", rest[identity.Size:], account())
+	case kind == askRef && len(key) == referenceSize-1:
+		return fmt.Sprintf("ask for service %s on node %x…", identity.ServiceID(rest[:identity.Size]), rest[identity.Size:])
+	case kind == vestingRef && len(key) == referenceSize-1:
+		return fmt.Sprintf("what account %s gets at %d", account(), binary.BigEndian.Uint64(rest[identity.Size+8:]))
 	case kind == commitRef && len(key) == referenceSize-1:
 		return "commit of account " + account()
 	case kind == leaseRef && len(key) == referenceSize-1:

@@ -127,6 +127,9 @@ func NewServer(l *Ledger, cfg ServerConfig) (*Server, error) {
 	s.mux.HandleFunc("GET "+pathStatus, s.handle(false, s.status))
 	s.mux.HandleFunc("GET "+pathGenesis, s.handle(false, s.genesis))
 	s.mux.HandleFunc("GET "+pathAccounts+"{id}", s.handle(false, s.account))
+	s.mux.HandleFunc("GET "+pathChannels+"{id}", s.handle(false, s.channel))
+	s.mux.HandleFunc("GET "+pathAccounts+"{id}/channels", s.handle(false, s.channels))
+	s.mux.HandleFunc("GET "+pathAsks+"{service}", s.handle(false, s.asks))
 	s.mux.HandleFunc("GET "+pathNodes+"{id}/bindings", s.handle(false, s.bindings))
 	s.mux.HandleFunc("GET "+pathBlocks+"{height}", s.handle(false, s.blocks))
 	s.mux.HandleFunc("/", s.handle(false, func(*http.Request) (any, error) {
@@ -196,7 +199,7 @@ func (s *Server) handle(submit bool, f func(*http.Request) (any, error)) http.Ha
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Timeout)
 		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, MaxTransaction)
+		r.Body = http.MaxBytesReader(w, r.Body, MaxBatchTransaction)
 		v, err := f(r.WithContext(ctx))
 		s.answer(w, v, err)
 	}
@@ -226,7 +229,7 @@ func (s *Server) submit(r *http.Request) (any, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, reject(TooLarge, "at most %d bytes", MaxTransaction)
+			return nil, reject(TooLarge, "at most %d bytes", MaxBatchTransaction)
 		}
 		return nil, reject(Malformed, "body not received")
 	}

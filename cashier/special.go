@@ -36,7 +36,9 @@ func specialAccount(what string, network identity.NetworkID) identity.AccountID 
 
 // specialAccounts are all of them but the supply account.
 func specialAccounts(network identity.NetworkID) []identity.AccountID {
-	return []identity.AccountID{StakeAccount(network), UnbondingAccount(network), NamesAccount(network)}
+	return []identity.AccountID{
+		EscrowAccount(network), VestingAccount(network), StakeAccount(network), UnbondingAccount(network), NamesAccount(network),
+	}
 }
 
 // payable refuses a payment into a special account.

@@ -28,7 +28,21 @@ const maxTick = 30 * time.Second
 const defaultEpoch = 10 * time.Minute
 
 // epoch is how long an epoch is.
-func (p Parameters) epoch() time.Duration { return defaultEpoch }
+func (p Parameters) epoch() time.Duration {
+	if p.EpochSeconds == 0 {
+		return defaultEpoch
+	}
+	return time.Duration(p.EpochSeconds) * time.Second
+}
+
+// epochSeconds is how long an epoch is, for the rules.
+func (p Parameters) epochSeconds() int64 { return int64(p.epoch() / time.Second) }
+
+// mostPause is how long a ledger that runs, and where something waits, makes no block
+// at most, in seconds: an epoch and two looks.
+func (p Parameters) mostPause() int64 {
+	return int64((p.epoch() + 2*min(p.epoch()/4, maxTick)) / time.Second)
+}
 
 // newEpoch reports whether a block without transactions is due although nothing
 // fell due.

@@ -10,8 +10,9 @@ import (
 	"scn.alt/scn/routing/identity"
 )
 
-// MaxTransaction is the largest signed transaction in bytes. A name record
-// carries the transaction it came from, and must stay within name.MaxSize.
+// MaxTransaction is the largest signed transaction in bytes, but for a SettleBatch.
+// A name record carries the transaction it came from, and must stay within
+// name.MaxSize.
 const MaxTransaction = 2 << 10
 
 // domain separates the ledger's signatures from all others.
@@ -26,6 +27,10 @@ const (
 	typeStatus      = "status"
 	typeGenesis     = "genesis"
 	typeAccount     = "account"
+	typeClose       = "close"
+	typeChannel     = "channel"
+	typeChannels    = "channels"
+	typeAsks        = "asks"
 	typeKey         = "key"
 	typeBinding     = "binding"
 	typeBindings    = "bindings"
@@ -104,8 +109,8 @@ func (tx Transaction) Sign(key identity.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign transaction: %w", err)
 	}
-	if len(b) > MaxTransaction {
-		return nil, reject(TooLarge, "transaction of %d bytes, at most %d", len(b), MaxTransaction)
+	if r := checkSize(tx.Operation.Kind(), len(b)); r != nil {
+		return nil, r
 	}
 	return b, nil
 }
@@ -161,13 +166,17 @@ func openTransactions(network identity.NetworkID, signed [][]byte, txs []Transac
 // decodeTransaction decodes without verifying a signature, for blocks of our own.
 func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, identity.Envelope, error) {
 	var e identity.Envelope
-	if len(b) > MaxTransaction {
-		return Transaction{}, e, reject(TooLarge, "transaction of %d bytes, at most %d", len(b), MaxTransaction)
+	if r := checkSize(KindSettleBatch, len(b)); r != nil { // the largest there is
+		return Transaction{}, e, r
 	}
-	if err := identity.Unmarshal(b, &e); err != nil {
+	// What is no batch is too large before it is anything else.
+	small := checkSize(0, len(b))
+	switch err := identity.Unmarshal(b, &e); {
+	case err != nil && small != nil:
+		return Transaction{}, e, small
+	case err != nil:
 		return Transaction{}, e, malformed("envelope", err)
-	}
-	if e.Type != typeTransaction {
+	case e.Type != typeTransaction:
 		return Transaction{}, e, reject(Malformed, "not a transaction")
 	}
 	var p payload
@@ -176,6 +185,9 @@ func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, ident
 	}
 	if p.Network != network {
 		return Transaction{}, e, &Rejection{Code: WrongNetwork}
+	}
+	if r := checkSize(p.Kind, len(b)); r != nil {
+		return Transaction{}, e, r
 	}
 	tx := Transaction{
 		Account: e.Signer, Network: p.Network, Sequence: p.Sequence, ValidUntil: p.ValidUntil,
@@ -197,6 +209,18 @@ func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, ident
 		tx.content = contentOf(p.Kind, p.Operation)
 	}
 	return tx, e, nil
+}
+
+// checkSize refuses a signed transaction that is too large for its kind.
+func checkSize(kind Kind, size int) *Rejection {
+	limit := MaxTransaction
+	if kind == KindSettleBatch {
+		limit = MaxBatchTransaction
+	}
+	if size > limit {
+		return reject(TooLarge, "transaction of %d bytes, at most %d", size, limit)
+	}
+	return nil
 }
 
 // contentOf tells operations about money apart that have the same ID. The deadline
@@ -247,6 +271,22 @@ func openOperation(kind Kind, b []byte) (Operation, error) {
 		return openAs[Issue](b)
 	case KindRedeem:
 		return openAs[Redeem](b)
+	case KindOpenChannel:
+		return openAs[OpenChannel](b)
+	case KindTopUpChannel:
+		return openAs[TopUpChannel](b)
+	case KindSettleChannel:
+		return openAs[SettleChannel](b)
+	case KindSettleBatch:
+		return openAs[SettleBatch](b)
+	case KindCloseChannel:
+		return openAs[CloseChannel](b)
+	case KindRequestClose:
+		return openAs[RequestClose](b)
+	case KindRefute:
+		return openAs[Refute](b)
+	case KindPostAsk:
+		return openAs[PostAsk](b)
 	case KindStake:
 		return openAs[Stake](b)
 	case KindUnstake:

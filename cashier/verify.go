@@ -231,7 +231,8 @@ func verify(stopped func() error, r reader, scratch *pebble.DB, network identity
 			return err
 		}
 	}
-	return errors.Join(sumUp(rows{scratch}, network), sumStakes(rows{scratch}, network), sumDeposits(rows{scratch}, network))
+	s := rows{scratch}
+	return errors.Join(sumUp(s, network), sumMarket(s, network), sumStakes(s, network), sumDeposits(s, network))
 }
 
 func putLog(scratch *pebble.DB, nodes []tree.LogNode) error {

@@ -19,6 +19,9 @@ import (
 //	GET  /v1/blocks/{height}                      → blocksReply
 //	GET  /v1/genesis                              → signed Genesis
 //	GET  /v1/accounts/{id}                        → signed Account
+//	GET  /v1/channels/{id}                        → signed Channel
+//	GET  /v1/accounts/{id}/channels?after=ID      → signed channelsReply
+//	GET  /v1/asks/{service}?after=NODE            → signed asksReply
 //	GET  /v1/nodes/{id}/bindings                  → signed Bindings
 const (
 	pathTransactions = "/v1/transactions"
@@ -27,6 +30,8 @@ const (
 	pathStatus       = "/v1/status"
 	pathBlocks       = "/v1/blocks/"
 	pathGenesis      = "/v1/genesis"
+	pathChannels     = "/v1/channels/"
+	pathAsks         = "/v1/asks/"
 	pathNodes        = "/v1/nodes/"
 
 	contentType = "application/cbor"
@@ -98,15 +103,17 @@ func httpStatus(c Code) int {
 	switch c {
 	case Accepted:
 		return http.StatusOK
-	case TooLarge:
+	case TooLarge, BatchTooLarge:
 		return http.StatusRequestEntityTooLarge
-	case BadSignature, NoConsent, WrongKey, NotRecovery, NoProof, NotOwner, NotOffered, NotAllowed, ExistsElsewhere:
+	case BadSignature, NoConsent, WrongKey, NotRecovery, NoProof, NotOwner, NotOffered, NotAllowed, ExistsElsewhere,
+		WrongSession, NotGranted, NoNodeConsent:
 		return http.StatusForbidden
 	case NameTaken, StaleSequence, NameBusy, Expired, TooManyNames,
 		InsufficientFunds, DuplicateID, Overflow, CapExceeded, HoldSettled, ExceedsHold,
+		ChannelOver, ChannelIsClosing, ExceedsDeposit, StaleAsk, TooSoon, DepositTooSmall, NotHigher, NotClosing, NothingPaid,
 		CommitFirst, CommitImmature, CommitLapsed, CommitExists, LeaseEnded, RecoveryPending, NotStaked, TooManyUnbondings:
 		return http.StatusConflict
-	case NotRegistered, NotFound, NoHold, NoCommit, NoRecovery, NotBound:
+	case NotRegistered, NotFound, NoHold, NoChannel, NoAsk, NoCommit, NoRecovery, NotBound:
 		return http.StatusNotFound
 	case RateLimited:
 		return http.StatusTooManyRequests
@@ -114,7 +121,7 @@ func httpStatus(c Code) int {
 		return http.StatusServiceUnavailable
 	case Internal:
 		return http.StatusInternalServerError
-	case Malformed, WrongNetwork, UnknownOperation, ZeroAmount, BadDeadline, TrailingBytes, BadTerm:
+	case Malformed, WrongNetwork, UnknownOperation, ZeroAmount, BadDeadline, TrailingBytes, OtherChannel, OtherProvider, BadTerm:
 		return http.StatusBadRequest
 	}
 	return http.StatusBadRequest

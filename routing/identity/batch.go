@@ -22,6 +22,10 @@ func (b *Batch) Add(signer [Size]byte, domain, typ string, payload []byte, signa
 // Len returns the number of signatures added.
 func (b *Batch) Len() int { return b.n }
 
+// All reports whether all signatures are good. Unlike Verify it does not look for
+// those that are not, so that whoever sends a bad one cannot buy more work with it.
+func (b *Batch) All() bool { return b.n == 0 || b.verifier.VerifyBatchOnly(nil) }
+
 // Verify reports whether all signatures are good, and if not, which of them are,
 // in the order they were added: each was then checked by itself. An empty batch
 // is good. It panics when the system has no randomness left.
