@@ -32,6 +32,12 @@ func ledgerParameters() []ledgerParameter {
 		credits("transfer_fee", "what a payment costs its payer besides (0: nothing)", func(p *cashier.Parameters) *voucher.Amount { return &p.TransferFee }),
 		account("issuer", "the account that makes money (default: the founder's)", func(p *cashier.Parameters) *identity.AccountID { return &p.Issuer }),
 		account("treasury", "the account that fees and rents go to (default: the founder's)", func(p *cashier.Parameters) *identity.AccountID { return &p.Treasury }),
+		number("settlement_fee", "ppm", "which part of what a channel pays goes to the treasury", func(p *cashier.Parameters) *uint32 { return &p.SettlementFee }),
+		credits("min_deposit", "the smallest deposit of a channel", func(p *cashier.Parameters) *voucher.Amount { return &p.MinDeposit }),
+		duration("close_grace", "how long a provider has to settle when a client closes a channel alone", day, func(p *cashier.Parameters) *uint32 { return &p.CloseGrace }),
+		number("vesting_share", "ppm", "which part of what a channel pays is paid out later", func(p *cashier.Parameters) *uint32 { return &p.VestingShare }),
+		number("vesting_epochs", "epochs", "how much later (0: at once)", func(p *cashier.Parameters) *uint32 { return &p.VestingEpochs }),
+		duration("epoch", "how long an epoch is: how far ahead a price is announced", 10*time.Minute, func(p *cashier.Parameters) *uint32 { return &p.EpochSeconds }),
 		credits("rent_3", "what a name of 3 letters costs in a year (0: nothing)", func(p *cashier.Parameters) *voucher.Amount { return &p.RentThree }),
 		credits("rent_4", "what a name of 4 letters costs in a year", func(p *cashier.Parameters) *voucher.Amount { return &p.RentFour }),
 		credits("rent", "what a longer name costs in a year", func(p *cashier.Parameters) *voucher.Amount { return &p.Rent }),
@@ -78,7 +84,7 @@ func account(name, about string, of func(*cashier.Parameters) *identity.AccountI
 }
 
 // duration is a time in seconds on the ledger; 0 there means otherwise.
-func duration(name, about string, otherwise time.Duration, of func(*cashier.Parameters) *int64) ledgerParameter {
+func duration[T int64 | uint32](name, about string, otherwise time.Duration, of func(*cashier.Parameters) *T) ledgerParameter {
 	return ledgerParameter{
 		name, "time", about,
 		func(p *cashier.Parameters) string {
@@ -89,7 +95,11 @@ func duration(name, about string, otherwise time.Duration, of func(*cashier.Para
 		},
 		func(p *cashier.Parameters, text string) error {
 			d, err := parseDuration(text)
-			*of(p) = int64(d / time.Second)
+			seconds := int64(d / time.Second)
+			if err == nil && seconds != int64(T(seconds)) {
+				err = strconv.ErrRange
+			}
+			*of(p) = T(seconds)
 			return err
 		},
 	}

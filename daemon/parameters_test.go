@@ -32,6 +32,7 @@ func TestLedgerParameters(t *testing.T) {
 	}
 	values := map[string]string{
 		"rent_3": "100", "rent_4": "10.5", "rent": "0.000001", "name_grace": "30d", "reveal_delay": "1m30s", "reveal_delay_blocks": "3",
+		"settlement_fee": "20000", "min_deposit": "0.25", "close_grace": "12h0m0s", "vesting_share": "500000", "vesting_epochs": "3", "epoch": "5m0s",
 		"commit_deposit": "1", "unbonding": "36h0m0s", "recovery_delay": "14d", "max_names": "5",
 	}
 	if err := setParameters(&p, values); err != nil {
@@ -46,6 +47,7 @@ func TestLedgerParameters(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	for key, value := range map[string]string{
+		"settlement_fee": "500001", "close_grace": "60000d", "vesting_share": "1000001", "epoch": "1s", "min_deposit": "a",
 		"max_names": "4294967297", "rent": "-1", "reveal_delay": "500ms", "unbonding": "1s", "name_grace": "-1d", "nonsense": "1", "issuer": "nobody", "reveal_delay_blocks": "many",
 	} {
 		if err := setParameters(&p, map[string]string{key: value}); !errors.Is(err, node.ErrRequest) {
