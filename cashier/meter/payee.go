@@ -96,7 +96,7 @@ func (p *payee) Window() uint64 {
 	return creditWindow(p.rate.perSecond, p.roundTrip, p.kept.Bytes, p.channel.Ask.MaxWindow)
 }
 
-// Lost returns how many datagram bytes are taken for lost, within the allowance.
+// lost returns how many datagram bytes are taken for lost, within the allowance.
 func (p *payee) lost() uint64 {
 	return p.datagram/voucher.MaxLossAllowance*uint64(p.channel.Ask.LossAllowance) +
 		p.datagram%voucher.MaxLossAllowance*uint64(p.channel.Ask.LossAllowance)/voucher.MaxLossAllowance
@@ -133,6 +133,12 @@ func affordable(price voucher.Price, amount voucher.Amount, milliseconds uint64)
 		}
 	}
 	return low
+}
+
+// short reports whether the deposit holds the window back.
+func (p *payee) short(now time.Duration) bool {
+	cost, fits := p.channel.Ask.Price.Cost(p.kept.Bytes+p.Window(), max(p.milliseconds(now), p.newest.Milliseconds))
+	return !fits || cost > p.channel.Deposit
 }
 
 // Available returns how many bytes could be leased now.
@@ -227,16 +233,15 @@ func (p *payee) bound(binding [32]byte) bool {
 	return false
 }
 
-// Verify judges a voucher's signature; it reads what never changes alone, so it may
-// run beside everything else.
-func (p *payee) Verify(v voucher.Voucher) error {
-	if !v.Verify(p.channel.SessionKey, p.network) {
+// verify judges a voucher's signature.
+func verify(v voucher.Voucher, key voucher.SessionKey, network identity.NetworkID) error {
+	if !v.Verify(key, network) {
 		return ErrSignature
 	}
 	return nil
 }
 
-// Accept takes a voucher that Check and Verify found good.
+// Accept takes a voucher that Check and verify found good.
 func (p *payee) Accept(v voucher.Voucher) error {
 	if err := p.Check(v); err != nil {
 		return err
