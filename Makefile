@@ -97,7 +97,7 @@ bench: build ## micro benchmarks ten times over, then the end-to-end table
 bench-cashier: ## the ledger's money: applied, signed and stored, verified; its trees; Pebble and signatures alone
 	$(GO) test -run '^$$' -bench . -benchmem ./cashier/tree
 	$(GO) test -run '^$$' -bench '^BenchmarkBatch$$' ./routing/identity
-	$(GO) test -run '^$$' -bench 'ApplyTransfers|Transfers$$|PebbleBatches|Verify' -benchmem ./cashier
+	$(GO) test -run '^$$' -bench 'ApplyTransfers|Transfers$$|Vouchers|PebbleBatches|Verify' -benchmem ./cashier
 
 bench-proof: ## reports of inspectors: one epoch of 1,000 × 50 rows verified, on one core
 	$(GO) test -run '^$$' -bench . -benchmem -cpu 1 ./proofofservice/...

@@ -202,7 +202,9 @@ func TestChannelLife(t *testing.T) {
 	m.accept(bob, CloseChannel{m.id(), id, 120, alice.Account(), CloseConsent(alice, network, id, 120)})
 	m.balances(map[identity.AccountID]voucher.Amount{alice.Account(): 880, bob.Account(): 170, escrow: 0})
 	for _, op := range []Operation{
-		m.settle(promise(id, 11, 130)), RequestClose{m.id(), id}, TopUpChannel{m.id(), id, 1, 0},
+		m.settle(promise(id, 11, 130)),
+		RequestClose{m.id(), id},
+		TopUpChannel{m.id(), id, 1, 0},
 		CloseChannel{m.id(), id, 130, bob.Account(), CloseConsent(bob, network, id, 130)},
 	} {
 		m.refuse(alice, op, ErrChannelOver)
