@@ -26,7 +26,7 @@ UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns
 # How long all Fuzz functions together may take.
 FUZZTIME ?= 3m
 
-.PHONY: help build deps demo demo-nat test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-proof bench-reach clean
+.PHONY: help build deps demo demo-nat test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-proof bench-reach sim-inspect clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -67,6 +67,9 @@ lean: ## memory and allocations, which the race detector distorts
 sim: ## the path machine through ten thousand seeds, money through 100,000 operations
 	$(GO) test -count=1 -timeout 10m -run TestSimulation ./sal/path -seeds 10000
 	$(GO) test -count=1 -timeout 10m -run TestMoneyAgainstModel ./cashier -operations 100000
+
+sim-inspect: ## inspections through 2,000 epochs: cheating providers, lying inspectors (1 minute)
+	$(GO) run ./conformance/inspectsim
 
 fuzz: ## every Fuzz function, FUZZTIME (3m) in all
 	$(GO) run ./conformance/fuzz -time $(FUZZTIME)

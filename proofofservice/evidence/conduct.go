@@ -113,14 +113,14 @@ func ParseConduct(b []byte) (Conduct, error) {
 // wholly above, or wholly below, that of the others' median. The others' views are
 // weighed as in Judge; there are at least Rules.Operators of them.
 func Contradicts(rules *Rules, class Class, own *View, others []Opinion, epoch uint64) bool {
-	if !own.Eligible(rules, class, epoch) {
+	if !own.Settled(rules, class, epoch) {
 		return false
 	}
 	var weights []uint64
 	var fractions []weighted
 	var sample uint64
 	for _, o := range others {
-		if v := o.View; v.Eligible(rules, class, epoch) {
+		if v := o.View; v.Settled(rules, class, epoch) {
 			weights = append(weights, o.Weight)
 			fractions = append(fractions, weighted{value: uint32(uint64(v.Failures()) * million / uint64(v.Sample()))})
 			sample += uint64(v.Sample())
@@ -129,7 +129,7 @@ func Contradicts(rules *Rules, class Class, own *View, others []Opinion, epoch u
 	if len(weights) < int(rules.Operators) {
 		return false
 	}
-	capWeights(weights, rules.Cap)
+	CapWeights(weights, rules.Cap)
 	for i, w := range weights {
 		fractions[i].weight = w
 	}

@@ -141,6 +141,25 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
+// Those who looked most often do not decide before all others were heard.
+func TestTheEagerDoNotDecideAlone(t *testing.T) {
+	p := newPanel(15)
+	for range 30 {
+		s := p.close(func(i int) Outcome {
+			switch {
+			case i < 4:
+				return absent
+			case p.epoch == 101:
+				return passed // one look at the beginning, none since
+			}
+			return Outcome{}
+		})
+		if s.Suspended(p.epoch) {
+			t.Fatalf("suspended in epoch %d by 4 of 15", p.epoch)
+		}
+	}
+}
+
 // Reference: issue 5 §5: suspended an epoch, doubling.
 func TestLadder(t *testing.T) {
 	p := newPanel(5)

@@ -72,10 +72,10 @@ func weightedMedian(values []weighted) uint32 {
 // maxWeight is the largest weight: any number of operators fits a sum.
 const maxWeight = 1 << 44
 
-// capWeights lowers the largest weights until none is above share, in millionths,
+// CapWeights lowers the largest weights until none is above share, in millionths,
 // of their sum. Where there are too few for that all are made equal. No weight
 // becomes 0, so a network without stakes counts heads.
-func capWeights(weights []uint64, share uint32) {
+func CapWeights(weights []uint64, share uint32) {
 	var sum uint64
 	for i, w := range weights {
 		weights[i] = min(max(w, 1), maxWeight)

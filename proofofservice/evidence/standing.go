@@ -39,9 +39,9 @@ type Standing struct {
 	Failures uint32
 	// Sample is how many checks the score comes from, at most HistorySize.
 	Sample uint16
-	// Operators is how many had a say.
+	// Operators is how many looked often enough to count for the score.
 	Operators uint16
-	// Checks is how many checks of it counted, ever, by operators that have a say.
+	// Checks is how many checks of it counted, ever, by those operators.
 	Checks uint32
 	// Latency50 and Latency90 in µs, Rate in KiB/s and Gap in ms are the medians of the
 	// operators' own; 0 where nobody measured.
@@ -49,24 +49,32 @@ type Standing struct {
 }
 
 // Judge returns the standing of a provider at the close of an epoch; a suspension
-// begins with the next. opinions are all views of it, in any order; views that are
-// not eligible have no say. An epoch that brought no check, because the ledger or
-// the inspectors stood still, suspends nobody.
+// begins with the next. opinions are all views of it, in any order: those that are
+// Eligible decide on suspension, those that are Settled make the score. An epoch
+// that brought no check, because the ledger or the inspectors stood still, suspends
+// nobody.
 func Judge(rules *Rules, p Provider, old Standing, opinions []Opinion, epoch uint64) Standing {
 	s := old
 	if s.Since == 0 {
 		s.Since = max(epoch, 1)
 	}
-	var weights []uint64
-	var eligible []Opinion
+	weights := make([]uint64, 0, len(opinions))
+	eligible := make([]Opinion, 0, len(opinions))
 	for _, o := range opinions {
-		if o.View.Eligible(rules, p.Class, epoch) {
+		if o.View.Settled(rules, p.Class, epoch) {
 			eligible, weights = append(eligible, o), append(weights, o.Weight)
 		}
 	}
-	capWeights(weights, rules.Cap)
+	CapWeights(weights, rules.Cap)
 	s.measure(rules, p, eligible, weights)
 
+	eligible, weights = eligible[:0], weights[:0]
+	for _, o := range opinions {
+		if o.View.Eligible(rules, epoch) {
+			eligible, weights = append(eligible, o), append(weights, o.Weight)
+		}
+	}
+	CapWeights(weights, rules.Cap)
 	var all, alarmed uint64
 	for i, o := range eligible {
 		all += weights[i]
@@ -90,19 +98,19 @@ func Judge(rules *Rules, p Provider, old Standing, opinions []Opinion, epoch uin
 	return s
 }
 
-// measure takes the medians and the score from them.
-func (s *Standing) measure(rules *Rules, p Provider, eligible []Opinion, weights []uint64) {
+// measure takes the medians, and the score from them.
+func (s *Standing) measure(rules *Rules, p Provider, settled []Opinion, weights []uint64) {
 	var sample, checks, all, wrong uint64
 	median := func(of func(v *View) (uint32, bool)) (uint32, bool) {
-		values := make([]weighted, 0, len(eligible))
-		for i, o := range eligible {
+		values := make([]weighted, 0, len(settled))
+		for i, o := range settled {
 			if v, ok := of(o.View); ok {
 				values = append(values, weighted{v, weights[i]})
 			}
 		}
 		return weightedMedian(values), len(values) > 0
 	}
-	for i, o := range eligible {
+	for i, o := range settled {
 		sample += uint64(o.View.Sample())
 		checks += uint64(o.View.Checks)
 		all += weights[i]
@@ -111,7 +119,7 @@ func (s *Standing) measure(rules *Rules, p Provider, eligible []Opinion, weights
 		}
 	}
 	s.Wrong = wrong > all-wrong
-	s.Operators = uint16(min(len(eligible), math.MaxUint16))
+	s.Operators = uint16(min(len(settled), math.MaxUint16))
 	s.Sample = uint16(min(sample, HistorySize))
 	s.Checks = uint32(min(checks, math.MaxUint32))
 	s.Failures, _ = median(func(v *View) (uint32, bool) {

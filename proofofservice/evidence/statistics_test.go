@@ -163,7 +163,7 @@ func TestWeights(t *testing.T) {
 		},
 	} {
 		got := slices.Clone(c.in)
-		if capWeights(got, 100_000); !slices.Equal(got, c.want) {
+		if CapWeights(got, 100_000); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -176,7 +176,7 @@ func TestWeights(t *testing.T) {
 			in[i] = r.Uint64() >> r.UintN(64)
 		}
 		got := slices.Clone(in)
-		capWeights(got, 100_000)
+		CapWeights(got, 100_000)
 		var sum uint64
 		for _, w := range got {
 			sum += w

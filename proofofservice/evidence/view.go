@@ -124,12 +124,20 @@ func (v *View) Rate() (uint32, bool) { return v.rate.quantile(500_000) }
 // Gap returns the median of the last gaps in ms, and whether there are any.
 func (v *View) Gap() (uint32, bool) { return v.gap.quantile(500_000) }
 
-// Eligible reports whether its operator has a say on the provider: it looked lately,
-// and often enough that it could have alarmed.
-func (v *View) Eligible(rules *Rules, class Class, epoch uint64) bool {
+// Eligible reports whether its operator has a say on whether the provider is
+// suspended: it looked lately. One look is enough to be counted among those who do
+// not alarm: else the few who looked most often could alarm alone, while all others
+// have not yet looked often enough to be heard.
+func (v *View) Eligible(rules *Rules, epoch uint64) bool {
+	return v.history.n > 0 && v.Last+uint64(rules.Eligible) >= epoch
+}
+
+// Settled reports whether the view is eligible and has so many checks that its
+// fraction of failures means something: as many as it takes to alarm.
+func (v *View) Settled(rules *Rules, class Class, epoch uint64) bool {
 	t := rules.Of(class)
 	enough := ceil(int(t.Alarm), max(int(t.Fail), 1))
-	return int(v.history.n) >= min(enough, HistorySize) && v.Last+uint64(rules.Eligible) >= epoch
+	return int(v.history.n) >= min(enough, HistorySize) && v.Eligible(rules, epoch)
 }
 
 // Append appends the encoding.
