@@ -166,8 +166,38 @@ func (b backend) RegisterName(ctx context.Context, q control.NameRequest) (contr
 	if err != nil {
 		return control.Name{}, explain(err)
 	}
-	info, err := b.d.node.RegisterName(ctx, nm, q.Service)
+	term, err := termOf(q.Years)
+	if err != nil {
+		return control.Name{}, explain(err)
+	}
+	info, err := b.d.node.RegisterName(ctx, nm, q.Service, term)
+	if errors.Is(err, node.ErrPending) {
+		info, err = b.d.node.NameInfo(ctx, nm)
+	}
 	return b.nameOf(info), explain(err)
+}
+
+// RenewName implements control.Backend.
+func (b backend) RenewName(ctx context.Context, q control.NameRequest) (control.Name, error) {
+	nm, err := b.name(q.Name)
+	if err != nil {
+		return control.Name{}, explain(err)
+	}
+	term, err := termOf(q.Years)
+	if err != nil {
+		return control.Name{}, explain(err)
+	}
+	info, err := b.d.node.RenewName(ctx, nm, term)
+	return b.nameOf(info), explain(err)
+}
+
+// termOf reads a number of years, 0 for the usual term.
+func termOf(years int) (time.Duration, error) {
+	const most = cashier.MaxTerm / (365 * 24 * 60 * 60)
+	if years < 0 || years > most {
+		return 0, fmt.Errorf("%w: %d years, want 1 to %d", node.ErrRequest, years, most)
+	}
+	return time.Duration(years) * 365 * 24 * time.Hour, nil
 }
 
 // TransferName implements control.Backend.
@@ -239,6 +269,23 @@ func (b backend) nameOf(i node.NameInfo) control.Name {
 		t := time.Unix(i.Record.NotAfter, 0).UTC()
 		out.Expires = &t
 	}
+	out.State = i.Phase.String()
+	if i.Registered && i.Record.Lease != 0 {
+		t := unix(i.Record.Lease)
+		out.Lease = &t
+	}
+	if i.Pending != nil && !out.Mine {
+		p := pendingOf(*i.Pending)
+		out.Pending = &p
+	}
+	return out
+}
+
+func pendingOf(p node.PendingName) control.PendingName {
+	out := control.PendingName{Name: string(p.Name), Since: p.Since, Fault: p.Fault, Over: p.Over}
+	if p.Ready.After(p.Since) {
+		out.Ready = &p.Ready
+	}
 	return out
 }
 
@@ -298,9 +345,9 @@ func explain(err error) error {
 	switch {
 	case errors.As(err, &already):
 		return err
-	case is(node.ErrRequest, name.ErrInvalid, access.ErrPolicy, access.ErrRule, access.ErrWho, verdict.ErrAnswer, identity.ErrChecksum, identity.ErrLength, identity.ErrAlphabet, identity.ErrKind, record.ErrLimit, cashier.ErrMalformed):
+	case is(node.ErrRequest, name.ErrInvalid, access.ErrPolicy, access.ErrRule, access.ErrWho, verdict.ErrAnswer, identity.ErrChecksum, identity.ErrLength, identity.ErrAlphabet, identity.ErrKind, record.ErrLimit, cashier.ErrMalformed, cashier.ErrTerm):
 		return control.Errorf(control.BadRequest, "%w", err)
-	case is(node.ErrNotFound, node.ErrNotServed, cashier.ErrNotRegistered):
+	case is(node.ErrNotFound, node.ErrNotServed, cashier.ErrNotRegistered, cashier.ErrNoRecovery, cashier.ErrNotBound):
 		return control.Errorf(control.NotFound, "%w", err)
 	case is(verdict.ErrUnknown):
 		return control.Errorf(control.NotFound, "%w: \"scn verdict list\" shows those there are", err)
@@ -310,7 +357,8 @@ func explain(err error) error {
 		return control.Errorf(control.Refused, "%w: the service does not listen on this port (\"scn lookup\" shows its ports)", err)
 	case is(syscall.EACCES, fs.ErrPermission):
 		return control.Errorf(control.Refused, "%w: ask whoever serves it to allow this node's ID (scn access allow NAME ID); there, \"scn access explain\" tells which rule decided", err)
-	case is(node.ErrTaken, node.ErrNotOwned, node.ErrNotFounder, cashier.ErrTaken, cashier.ErrNotOwner, cashier.ErrNotOffered, cashier.ErrNoConsent, cashier.ErrTooManyNames, cashier.ErrExistsElsewhere, syscall.EAGAIN):
+	case is(node.ErrTaken, node.ErrNotOwned, node.ErrNotFounder, cashier.ErrTaken, cashier.ErrNotOwner, cashier.ErrNotOffered, cashier.ErrNoConsent, cashier.ErrTooManyNames, cashier.ErrExistsElsewhere, syscall.EAGAIN, node.ErrPending,
+		cashier.ErrFunds, cashier.ErrLeaseEnded, cashier.ErrWrongKey, cashier.ErrNotRecovery, cashier.ErrRecoveryPending, cashier.ErrNotStaked, cashier.ErrTooManyUnbondings, cashier.ErrNoProof):
 		return control.Errorf(control.Refused, "%w", err)
 	case is(node.ErrUnknownName, cashier.ErrUnavailable, syscall.EHOSTUNREACH, syscall.ENETUNREACH, os.ErrDeadlineExceeded, context.DeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():

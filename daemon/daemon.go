@@ -193,6 +193,7 @@ func (d *daemon) nodeConfig() node.Config {
 			})
 		},
 		Relay: s.Relay.config(), TunnelListen: s.Relay.tunnelListen(),
+		KeepNames:   !s.RenewNames,
 		PortMapping: s.NAT.PortMapping && !s.AllowLoopback,
 		LinkPolicy:  d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },

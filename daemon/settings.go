@@ -43,6 +43,9 @@ type Settings struct {
 	// IgnoreInterfaces are patterns of links that carry no sessions, besides
 	// containers', VPNs' and the daemon's own.
 	IgnoreInterfaces []string `toml:"ignore_interfaces" help:"patterns of links that must not carry sessions"`
+	// RenewNames renews the names of this node's account before their leases end, and
+	// pays the rent. Default true.
+	RenewNames bool `toml:"renew_names" help:"renew this node's names before their leases end, and pay the rent"`
 	// MemoryBudget bounds the buffers of all sessions, in MiB. Default 1024
 	MemoryBudget int64 `toml:"memory_budget_mib" help:"bound on the buffers of all sessions, in MiB"`
 
@@ -193,6 +196,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Listen:       "[::]:47700",
 		MemoryBudget: 1024,
+		RenewNames:   true,
 		NAT:          NATSettings{PortMapping: true},
 		Relay:        RelaySettings{Registrations: 10_000, PerNodeMbit: 400, TotalMbit: 4000, TCP: ":443"},
 		TUN:          TUNSettings{Enabled: true, Name: "scn0", IPv4Pool: "198.18.0.0/15"},

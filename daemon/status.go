@@ -14,6 +14,9 @@ import (
 // clockWarning is the offset from which the operator is told to set the clock.
 const clockWarning = 30 * time.Second
 
+// nameWarning is how long before the lease of a name ends the operator is told.
+const nameWarning = 7 * 24 * time.Hour
+
 // groupWarning is how long before a group's list expires the operator is told.
 const groupWarning = 14 * 24 * time.Hour
 
@@ -44,6 +47,12 @@ func (b backend) Status(context.Context) (control.Status, error) {
 	s.Gateway = d.gatewayStatus()
 	for _, v := range d.node.Services() {
 		s.Services = append(s.Services, serviceOf(v))
+	}
+	for _, v := range d.node.HeldNames() {
+		s.Names = append(s.Names, control.HeldName{Name: string(v.Name), Lease: unix(v.Lease), State: v.Phase.String(), Fault: v.Fault})
+	}
+	for _, v := range d.node.PendingNames() {
+		s.Pending = append(s.Pending, pendingOf(v))
 	}
 	for _, p := range sessions.Peers() {
 		s.Peers = append(s.Peers, control.Peer{
@@ -102,6 +111,19 @@ func (d *daemon) warnings(s control.Status, offset time.Duration) []string {
 			out = append(out, fmt.Sprintf("group %s lets nobody in: %v", g.Name, g.Fault))
 		} else if left < groupWarning {
 			out = append(out, fmt.Sprintf("group %s expires in %s: its owner signs it anew with \"scn group add %s\"", g.Name, left.Round(time.Hour), g.Name))
+		}
+	}
+	for _, v := range s.Names {
+		switch left := time.Until(v.Lease); {
+		case v.Fault != "":
+			out = append(out, fmt.Sprintf("name %s could not be renewed: %s", v.Name, v.Fault))
+		case v.Lease.Unix() != 0 && left < nameWarning:
+			out = append(out, fmt.Sprintf("name %s is %s, and paid for until %s: renew it with \"scn name renew %s\"", v.Name, v.State, v.Lease.Local().Format(time.DateOnly), v.Name))
+		}
+	}
+	for _, v := range s.Pending {
+		if v.Fault != "" {
+			out = append(out, fmt.Sprintf("name %s is not registered yet: %s", v.Name, v.Fault))
 		}
 	}
 	if len(s.Locators) == 0 {

@@ -93,6 +93,11 @@ func (c *Client) AcceptName(ctx context.Context, q NameRequest) (v Name, err err
 	return v, c.post(ctx, "name/accept", q, &v)
 }
 
+// RenewName pays for a name for a term longer.
+func (c *Client) RenewName(ctx context.Context, q NameRequest) (v Name, err error) {
+	return v, c.post(ctx, "name/renew", q, &v)
+}
+
 // ReleaseName gives a name up.
 func (c *Client) ReleaseName(ctx context.Context, name string) error {
 	return c.post(ctx, "name/release", NameRequest{Name: name}, nil)

@@ -33,6 +33,7 @@ type Backend interface {
 	RegisterName(ctx context.Context, r NameRequest) (Name, error)
 	TransferName(ctx context.Context, r NameRequest) (Name, error)
 	AcceptName(ctx context.Context, r NameRequest) (Name, error)
+	RenewName(ctx context.Context, r NameRequest) (Name, error)
 	ReleaseName(ctx context.Context, r NameRequest) error
 	Admit(ctx context.Context, r NameRequest) error
 	// SetParameter changes a parameter of the network (founder only).
@@ -79,7 +80,7 @@ func Handler(b Backend) http.Handler {
 		}))
 	}
 	for path, call := range map[string]func(context.Context, NameRequest) (Name, error){
-		"register": b.RegisterName, "transfer": b.TransferName, "accept": b.AcceptName,
+		"register": b.RegisterName, "transfer": b.TransferName, "accept": b.AcceptName, "renew": b.RenewName,
 	} {
 		mux.HandleFunc("POST /v1/name/"+path, change(func(ctx context.Context, q NameRequest) (any, error) {
 			return call(ctx, q)

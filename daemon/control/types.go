@@ -36,7 +36,11 @@ type Status struct {
 	// Relay is set where this node is a relay itself.
 	Relay    *Relaying `json:"relay,omitempty"`
 	Services []Service `json:"services"`
-	Peers    []Peer    `json:"peers"`
+	// Names are those of this node's account, as far as it asked lately, Pending those
+	// being registered.
+	Names   []HeldName    `json:"names,omitempty"`
+	Pending []PendingName `json:"pending_names,omitempty"`
+	Peers   []Peer        `json:"peers"`
 	// Warnings are what the operator should look at.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -204,6 +208,9 @@ type NameRequest struct {
 	Service  *identity.ServiceID `json:"service_id,omitempty"`
 	Priority uint16              `json:"priority,omitempty"`
 	Weight   *uint16             `json:"weight,omitempty"`
+	// Years is for how long a name is registered or renewed, 0 for the usual time: as
+	// long as possible while it costs nothing, else a year.
+	Years int `json:"years,omitempty"`
 }
 
 // Lookup is what is known of a name or service ID.
@@ -242,8 +249,35 @@ type Name struct {
 	Mine       bool               `json:"mine"`
 	Sequence   uint64             `json:"sequence"`
 	Height     uint64             `json:"height"`
-	Expires    *time.Time         `json:"expires,omitempty"`
-	Source     string             `json:"source"`
+	// Expires is until when the record is valid; it is renewed by itself.
+	Expires *time.Time `json:"expires,omitempty"`
+	// Lease is until when the name is paid for, State held, expired (it still
+	// resolves), suspended (its owner may renew it) or free.
+	Lease *time.Time `json:"lease_until,omitempty"`
+	State string     `json:"state"`
+	// Pending is set while this node is registering the name, or failed to lately.
+	Pending *PendingName `json:"pending,omitempty"`
+	Source  string       `json:"source"`
+}
+
+// PendingName is a name being registered.
+type PendingName struct {
+	Name  string    `json:"name"`
+	Since time.Time `json:"since"`
+	// Ready is when it can be had, as far as is known.
+	Ready *time.Time `json:"ready,omitempty"`
+	Fault string     `json:"fault,omitempty"`
+	// Over says that it failed, and is not tried again.
+	Over bool `json:"over,omitempty"`
+}
+
+// HeldName is a name of this node's account.
+type HeldName struct {
+	Name  string    `json:"name"`
+	Lease time.Time `json:"lease_until"`
+	State string    `json:"state"`
+	// Fault is why it could not be renewed.
+	Fault string `json:"fault,omitempty"`
 }
 
 // Ping is one overlay round trip.

@@ -60,6 +60,9 @@ type Config struct {
 	// RealZone tells an authority whether a name exists in the Internet's own zone,
 	// where the network asks for proof of control there. Default: nobody asks.
 	RealZone cashier.RealZone
+	// KeepNames leaves the leases of this account's names alone. Default: they are
+	// renewed before they end, whatever that costs.
+	KeepNames bool
 	// Verdict decides about the sessions that a service's rules ask about. Default:
 	// the user alone does. Its Clock and Logger are the node's.
 	Verdict verdict.Config

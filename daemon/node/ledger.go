@@ -29,6 +29,11 @@ type NameInfo struct {
 	Name       name.Name
 	Registered bool
 	Record     name.Record
+	// Phase is where in its life the name is; a suspended one is registered, and does
+	// not resolve.
+	Phase cashier.NamePhase
+	// Pending is set while this node is registering it, or failed to lately.
+	Pending *PendingName
 	// Source is "authority", or "dht" while the authority is down.
 	Source string
 }
@@ -114,8 +119,11 @@ func (n *Node) ledgerLookup(ctx context.Context, nm name.Name) (name.Record, err
 
 // ledgerRegister registers a name for the service, or points it there when it is
 // this account's already, and returns its record.
-func (n *Node) ledgerRegister(ctx context.Context, nm name.Name, service identity.PrivateKey) (name.Record, []byte, error) {
-	_, err := n.wallet.Register(ctx, nm, service)
+func (n *Node) ledgerRegister(ctx context.Context, nm name.Name, service identity.PrivateKey, term time.Duration) (name.Record, []byte, error) {
+	_, err := n.wallet.RegisterFor(ctx, nm, service, term)
+	if errors.Is(err, cashier.ErrCommitFirst) {
+		err = n.commitFirst(ctx, nm, service.Service(), term)
+	}
 	var taken *cashier.Rejection
 	if errors.As(err, &taken) && taken.Code == cashier.NameTaken && taken.Owner == n.Account() {
 		err = nil
@@ -127,32 +135,52 @@ func (n *Node) ledgerRegister(ctx context.Context, nm name.Name, service identit
 		return name.Record{}, nil, err
 	}
 	a, err := n.books.Lookup(ctx, nm)
+	if err == nil {
+		n.noteHeld(nm, a)
+	}
 	return a.Record, a.Signed, err
 }
 
 // NameInfo says who holds a name: by the authority's word, or while it is down by
 // the newest record in the DHT.
 func (n *Node) NameInfo(ctx context.Context, nm name.Name) (NameInfo, error) {
+	info := NameInfo{Name: nm}
+	if p, ok := n.pendingName(nm); ok {
+		info.Pending = &p
+	}
 	a, err := n.books.Lookup(ctx, nm)
 	if err == nil {
-		return NameInfo{Name: nm, Registered: a.Registered, Record: a.Record, Source: "authority"}, nil
+		info.Registered, info.Record, info.Phase, info.Source = a.Registered, a.Record, a.Phase, "authority"
+		return info, nil
 	}
 	rec, _, dhtErr := n.router.LookupName(ctx, nm)
 	if dhtErr != nil {
-		return NameInfo{Name: nm}, fmt.Errorf("%w: %w", ErrUnknownName, err)
+		return info, fmt.Errorf("%w: %w", ErrUnknownName, err)
 	}
-	return NameInfo{Name: nm, Registered: !rec.Released, Record: rec, Source: "dht"}, nil
+	info.Registered, info.Record, info.Source = !rec.Released, rec, "dht"
+	switch {
+	case rec.Released:
+	case rec.Suspended:
+		info.Phase = cashier.NameSuspended
+	case rec.Expired(n.Now()):
+		info.Phase = cashier.NameExpired
+	default:
+		info.Phase = cashier.NameHeld
+	}
+	return info, nil
 }
 
 // RegisterName registers a name for a service of this node, nil for a service under
-// the name's own key, which is made on first use.
-func (n *Node) RegisterName(ctx context.Context, nm name.Name, service *identity.ServiceID) (NameInfo, error) {
+// the name's own key, which is made on first use. The term is how long it is held, 0 for
+// the usual time. Where a registration takes longer, the error is a *PendingError, and
+// the node goes on by itself.
+func (n *Node) RegisterName(ctx context.Context, nm name.Name, service *identity.ServiceID, term time.Duration) (NameInfo, error) {
 	key, made, err := n.keyFor(nm, service)
 	if err != nil {
 		return NameInfo{Name: nm}, err
 	}
-	if err := n.register(ctx, nm, key); err != nil {
-		if made && refused(err) {
+	if err := n.register(ctx, nm, key, term); err != nil {
+		if made && refused(err) && !errors.Is(err, ErrPending) {
 			n.dir.removeServiceKey(string(nm))
 		}
 		return NameInfo{Name: nm}, err
@@ -197,6 +225,19 @@ func (n *Node) AcceptName(ctx context.Context, nm name.Name) (NameInfo, error) {
 	return n.NameInfo(ctx, nm)
 }
 
+// RenewName pays for a name, whoever's it is, for a term longer, 0 for the usual one.
+func (n *Node) RenewName(ctx context.Context, nm name.Name, term time.Duration) (NameInfo, error) {
+	if _, err := n.wallet.Renew(ctx, nm, term); err != nil {
+		return NameInfo{Name: nm}, err
+	}
+	n.names.Forget(nm)
+	if a, err := n.books.Lookup(ctx, nm); err == nil && a.Signed != nil {
+		n.noteHeld(nm, a)
+		n.keepName(nm, a.Signed)
+	}
+	return n.NameInfo(ctx, nm)
+}
+
 // ReleaseName gives a name up. A service still served under it goes on under its ID.
 func (n *Node) ReleaseName(ctx context.Context, nm name.Name) error {
 	if _, err := n.wallet.Release(ctx, nm); err != nil {
@@ -204,28 +245,8 @@ func (n *Node) ReleaseName(ctx context.Context, nm name.Name) error {
 	}
 	n.names.Forget(nm)
 	if a, err := n.books.Lookup(ctx, nm); err == nil && a.Signed != nil {
+		n.noteHeld(nm, a)
 		n.keepName(nm, a.Signed) // the tombstone replaces the record in the DHT
-	}
-	return nil
-}
-
-// refreshNames fetches the newest signed records of this account's names and has
-// them kept in the DHT: owner and authority both do.
-func (n *Node) refreshNames(ctx context.Context) error {
-	if n.client == nil {
-		return nil // the authority publishes every name by itself
-	}
-	for owned, err := range n.client.Names(ctx, n.Account()) {
-		if err != nil {
-			return err
-		}
-		a, err := n.books.Lookup(ctx, owned.Name)
-		if err != nil {
-			return err
-		}
-		if a.Signed != nil {
-			n.keepName(owned.Name, a.Signed)
-		}
 	}
 	return nil
 }

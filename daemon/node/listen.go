@@ -41,7 +41,8 @@ func (n *Node) provide(ctx context.Context, text string) (identity.ServiceID, id
 		return identity.ServiceID{}, identity.PrivateKey{}, err
 	}
 	if owned && !key.registered {
-		if err := n.register(ctx, nm, key.secret); err != nil {
+		err := n.register(ctx, nm, key.secret, 0)
+		if err != nil && !errors.Is(err, ErrPending) { // reached by its ID until it has its name
 			key.undoIfRefused(err)
 			return identity.ServiceID{}, identity.PrivateKey{}, err
 		}

@@ -97,11 +97,13 @@ func (n *Node) bringOnline(ctx context.Context, srv *served) bool {
 		return true
 	}
 	if err == nil {
-		err = n.register(ctx, srv.Name, key)
+		err = n.register(ctx, srv.Name, key, 0)
 	}
 	switch {
 	case err == nil:
 		return true
+	case errors.Is(err, ErrPending):
+		srv.set("waiting: " + err.Error())
 	case errors.Is(err, ErrTaken):
 		srv.set("reachable by ID only: " + err.Error())
 	default:

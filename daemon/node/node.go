@@ -72,6 +72,8 @@ type Node struct {
 	once  sync.Once
 
 	servicesMu sync.Mutex // one change of the services at a time
+	pending    pendingNames
+	held       heldNames
 
 	mu       sync.RWMutex // guards services
 	services map[identity.ServiceID]*served
@@ -180,6 +182,9 @@ func (n *Node) open() error {
 	if err := n.openLedger(); err != nil {
 		return err
 	}
+	if err := n.openPending(); err != nil {
+		return err
+	}
 	return n.resumeServices()
 }
 
@@ -200,6 +205,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.router.Run(ctx) })
 	group.Go(func() error { return n.maintain(ctx) })
+	group.Go(func() error { return n.registerPending(ctx) })
 	group.Go(func() error { return n.watchNAT(ctx) })
 	group.Go(func() error { return n.serveRecords(ctx) })
 	group.Go(func() error { return n.watchGroups(ctx) })

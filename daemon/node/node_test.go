@@ -200,7 +200,7 @@ func TestServeAndRestart(t *testing.T) {
 
 func TestNameIsTaken(t *testing.T) {
 	authority, joined := pair(t)
-	if _, err := authority.RegisterName(within(t, 10*time.Second), "mine", nil); err != nil {
+	if _, err := authority.RegisterName(within(t, 10*time.Second), "mine", nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	_, err := joined.Serve(within(t, 20*time.Second), node.Service{Name: "mine", Targets: []string{"7=tcp://127.0.0.1:7"}, Allow: []string{"all"}})
@@ -213,7 +213,7 @@ func TestNameIsTaken(t *testing.T) {
 func TestTransfer(t *testing.T) {
 	authority, joined := pair(t)
 	ctx := within(t, 30*time.Second)
-	if _, err := joined.RegisterName(ctx, "gift", nil); err != nil {
+	if _, err := joined.RegisterName(ctx, "gift", nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := authority.AcceptName(ctx, "gift"); err == nil {

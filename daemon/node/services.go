@@ -205,11 +205,14 @@ func (n *Node) Serve(ctx context.Context, s Service) (ServiceState, error) {
 		key.undo()
 		return ServiceState{}, err
 	}
+	var pending error
 	if owned && !key.registered {
-		if err := n.register(ctx, s.Name, key.secret); err != nil {
+		err := n.register(ctx, s.Name, key.secret, 0)
+		if err != nil && !errors.Is(err, ErrPending) { // served under its ID until it has its name
 			key.undoIfRefused(err)
 			return ServiceState{}, err
 		}
+		pending = err
 	}
 	if err := rules(); err != nil {
 		return ServiceState{}, err
@@ -219,6 +222,9 @@ func (n *Node) Serve(ctx context.Context, s Service) (ServiceState, error) {
 		return ServiceState{}, err
 	}
 	n.publishService(ctx, srv)
+	if pending != nil {
+		srv.set("waiting: " + pending.Error())
+	}
 	return n.stateOf(srv), nil
 }
 
@@ -286,9 +292,10 @@ func (n *Node) claim(ctx context.Context, nm name.Name) (claimed, bool, error) {
 	return claimed{id: key.Service(), secret: key, undo: func() { n.dir.removeServiceKey(string(nm)) }}, true, nil
 }
 
-// register makes the ledger point the name at the service, whose key consents.
-func (n *Node) register(ctx context.Context, nm name.Name, key identity.PrivateKey) error {
-	rec, raw, err := n.ledgerRegister(ctx, nm, key)
+// register makes the ledger point the name at the service, whose key consents, for a
+// term, 0 for the usual one. Where that takes longer, it is a *PendingError.
+func (n *Node) register(ctx context.Context, nm name.Name, key identity.PrivateKey, term time.Duration) error {
+	rec, raw, err := n.ledgerRegister(ctx, nm, key, term)
 	var rejection *cashier.Rejection
 	if errors.As(err, &rejection) && rejection.Code == cashier.NameTaken {
 		return fmt.Errorf("%w: %s is held by account %s for service %s", ErrTaken, nm, rejection.Owner, rejection.Service)

@@ -59,6 +59,7 @@ func (a *app) statusCommand() *cobra.Command {
 						line(w, v.Name, serviceState(v), v.Sessions, strings.Join(v.Targets, " "))
 					}
 				}
+				printNames(w, s)
 				if len(s.Peers) > 0 {
 					line(w)
 					line(w, "PEER", "PATH", "RTT", "MTU", "SESSIONS", "MOVES", "LAST GAP", "SENT", "RECEIVED")
