@@ -1,6 +1,7 @@
 package cashier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -32,6 +33,8 @@ type Account struct {
 	// Staked is what it has staked, Unbonding what is on its way back.
 	Staked    voucher.Amount    `cbor:"13,keyasint,omitzero"`
 	Unbonding []UnbondingAmount `cbor:"14,keyasint,omitempty"`
+	// Proof is the checkpoint under which a Client checked this; zero from a Ledger.
+	Proof SignedCheckpoint `cbor:"-"`
 }
 
 // UnbondingAmount is an amount taken out of a stake.
@@ -64,28 +67,48 @@ func (s Supply) Circulating() voucher.Amount {
 }
 
 // Account says what an account has.
-func (l *Ledger) Account(_ context.Context, id identity.AccountID) (Account, error) {
-	out := Account{Network: l.cfg.Network, ID: id, Time: l.now().Unix()}
+func (l *Ledger) Account(_ context.Context, id identity.AccountID) (out Account, err error) {
 	// A snapshot, so that the height is that of the counters.
-	err := l.snapshot(func(s rows, h head) error {
-		out.Height = h.Height
-		var row accountRow
-		if _, err := read(s, accountKey(id), &row); err != nil {
-			return err
-		}
-		out.Sequence, out.Names = row.Sequence, row.Names
-		var keys keysRow
-		if _, err := read(s, keysKey(id), &keys); err != nil {
-			return err
-		}
-		out.Key, out.Recovery, out.NewKey, out.RecoverySince, out.RecoveryDue = keys.of(id), keys.Recovery, keys.Pending, keys.Since, keys.Due
-		var err error
-		if out.Counters, err = readCounters(s, id); err != nil {
-			return err
-		}
-		out.Staked, out.Unbonding, err = readStake(s, id)
+	err = l.snapshot(func(s rows, h head) error {
+		out, err = l.account(s, id, h.Height, l.now().Unix())
 		return err
 	})
+	return out, err
+}
+
+func (l *Ledger) account(s rows, id identity.AccountID, height uint64, now int64) (Account, error) {
+	out, err := readAccount(s, id)
+	if err != nil {
+		return out, err
+	}
+	out.Network, out.Height, out.Time = l.cfg.Network, height, now
+	_, out.Unbonding, err = readStake(s, id)
+	return out, err
+}
+
+// readAccount reads what the rows of accountKeys say: all but what is unbonding.
+func readAccount(s State, id identity.AccountID) (Account, error) {
+	out := Account{ID: id}
+	var row accountRow
+	if _, err := read(s, accountKey(id), &row); err != nil {
+		return out, err
+	}
+	out.Sequence, out.Names = row.Sequence, row.Names
+	var keys keysRow
+	if _, err := read(s, keysKey(id), &keys); err != nil {
+		return out, err
+	}
+	out.Key, out.Recovery, out.NewKey, out.RecoverySince, out.RecoveryDue = keys.of(id), keys.Recovery, keys.Pending, keys.Since, keys.Due
+	var err error
+	if out.Counters, err = readCounters(s, id); err != nil {
+		return out, err
+	}
+	b, err := s.Get(stakeKey(id))
+	if b == nil || err != nil {
+		return out, err
+	}
+	stake, err := decodeStake(b)
+	out.Staked = stake.staked
 	return out, err
 }
 
@@ -145,11 +168,20 @@ func (s *Server) account(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, reject(Malformed, "%v", err)
 	}
-	a, err := s.ledger.Account(r.Context(), id)
+	since, err := sinceOf(r)
 	if err != nil {
 		return nil, err
 	}
-	return sealAs(s.ledger.key, typeAccount, a)
+	var reply accountReply
+	reply.Proved, err = s.ledger.prove(r.Context(), since, accountKeys(id), func(state rows, c Checkpoint) error {
+		a, err := s.ledger.account(state, id, c.Height, c.Time)
+		if err != nil {
+			return err
+		}
+		reply.Account, err = sealAs(s.ledger.key, typeAccount, a)
+		return err
+	})
+	return reply, err
 }
 
 func (s *Server) genesis(r *http.Request) (any, error) {
@@ -165,20 +197,48 @@ type genesisReply struct {
 	Genesis Genesis            `cbor:"2,keyasint"`
 }
 
-// Account asks what an account has.
+// Account asks what an account has. All of it is proved but the list of what is
+// unbonding, which the authority signed.
 func (c *Client) Account(ctx context.Context, id identity.AccountID) (Account, error) {
-	var a Account
-	err := c.call(ctx, http.MethodGet, pathAccounts+id.String(), nil, maxReply, func(b []byte) error {
-		a = Account{}
-		if err := openAnswer(typeAccount, b, c.cfg.Authorities, &a); err != nil {
-			return err
-		}
-		if a.Network != c.cfg.Network || a.ID != id {
-			return errors.New("account of another network or somebody else")
-		}
-		return nil
+	before, err := c.before()
+	if err != nil {
+		return Account{}, err
+	}
+	var out Account
+	err = c.call(ctx, http.MethodGet, pathAccounts+id.String()+since(before), nil, maxReply, func(b []byte) (err error) {
+		out, err = c.openAccount(before, id, b)
+		return err
 	})
-	return a, err
+	return out, err
+}
+
+func (c *Client) openAccount(before *SignedCheckpoint, id identity.AccountID, b []byte) (Account, error) {
+	var reply accountReply
+	if err := identity.Unmarshal(b, &reply); err != nil {
+		return Account{}, err
+	}
+	cp, err := c.accept(before, reply.Proved)
+	if err != nil {
+		return Account{}, err
+	}
+	state, err := reply.Proved.openRows(cp.Checkpoint, accountKeys(id))
+	if err != nil {
+		return Account{}, err
+	}
+	var a Account
+	if err := openAnswer(typeAccount, reply.Account, c.cfg.Authorities, &a); err != nil {
+		return Account{}, err
+	}
+	want, err := readAccount(state, id)
+	if err != nil {
+		return Account{}, err
+	}
+	want.Network, want.Height, want.Time, want.Unbonding = c.cfg.Network, cp.Height, cp.Time, a.Unbonding
+	if !bytes.Equal(mustEncode(a), mustEncode(want)) {
+		return Account{}, errors.New("the account is not what was proved")
+	}
+	a.Proof = cp
+	return a, nil
 }
 
 // Genesis asks what the ledger began with, for a Replay.

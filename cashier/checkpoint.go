@@ -83,11 +83,13 @@ func (l *Ledger) Checkpoint(context.Context) (SignedCheckpoint, error) {
 		return SignedCheckpoint{}, err
 	}
 	defer l.readers.Done()
-	return l.signCheckpoint(l.books.checkpoint())
+	c := l.books.checkpoint()
+	c.Time = l.now().Unix()
+	return l.signCheckpoint(c)
 }
 
+// signCheckpoint signs a checkpoint, once for all who ask within a second.
 func (l *Ledger) signCheckpoint(c Checkpoint) (SignedCheckpoint, error) {
-	c.Time = l.now().Unix()
 	if p := l.checkpoint.Load(); p != nil && p.Height == c.Height && p.Block == c.Block && p.Time == c.Time {
 		return *p, nil
 	}

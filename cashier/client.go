@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"time"
@@ -40,6 +41,9 @@ type ClientConfig struct {
 	Backoff time.Duration
 	// Clock is the time, against which records expire. Default time.Now.
 	Clock func() time.Time
+	// Checkpoints keeps the newest checkpoint seen. Default: in memory, as long as the
+	// client lives.
+	Checkpoints CheckpointStore
 }
 
 // Validate reports all that is wrong with the configuration.
@@ -60,12 +64,35 @@ func (c ClientConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// AnswerError is an answer that is not what a ledger of the network says, and who gave
+// it. It matches ErrAnswer, and what Err matches: ErrRollback, ErrFork, ErrStale.
+type AnswerError struct {
+	// Server is the address of who answered; over a session it tells the node's ID.
+	Server net.Addr
+	Err    error
+}
+
+// Error describes the error.
+func (e *AnswerError) Error() string {
+	if e.Server == nil {
+		return fmt.Sprintf("%v: %v", ErrAnswer, e.Err)
+	}
+	return fmt.Sprintf("%v: %s answered: %v", ErrAnswer, e.Server, e.Err)
+}
+
+// Is reports whether target is ErrAnswer.
+func (e *AnswerError) Is(target error) bool { return target == ErrAnswer }
+
+// Unwrap returns what is wrong with the answer.
+func (e *AnswerError) Unwrap() error { return e.Err }
+
 // Client speaks to a ledger over connections it is given. It keeps one alive
 // between requests, asks again when one breaks, and verifies what it is told. Its
-// errors are *Rejection, ErrUnreachable, ErrAnswer, and the context's.
+// errors are *Rejection, ErrUnreachable, *AnswerError, and the context's.
 type Client struct {
 	cfg  ClientConfig
 	http *http.Client
+	seen seen
 }
 
 // NewClient returns a client. It dials with the first request.
@@ -79,7 +106,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Client{cfg, &http.Client{
+	return &Client{cfg: cfg, seen: seen{store: cfg.Checkpoints}, http: &http.Client{
 		Transport: &http.Transport{
 			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return cfg.Dial(ctx) },
 			DisableCompression:     true,
@@ -115,47 +142,56 @@ func (c *Client) Lookup(ctx context.Context, n name.Name) (Answer, error) {
 	if r := checkName(n); r != nil {
 		return Answer{}, r
 	}
+	before, err := c.before()
+	if err != nil {
+		return Answer{}, err
+	}
 	var out Answer
-	err := c.call(ctx, http.MethodGet, pathNames+string(n), nil, maxReply, func(b []byte) (err error) {
-		out, err = c.openName(n, b)
+	err = c.call(ctx, http.MethodGet, pathNames+string(n)+since(before), nil, maxReply, func(b []byte) (err error) {
+		out, err = c.openName(before, n, b)
 		return err
 	})
 	return out, err
 }
 
-func (c *Client) openName(n name.Name, b []byte) (Answer, error) {
+// openName checks an answer about a name: what was proved is what counts, and the
+// signed record, which others will be shown, must say the same.
+func (c *Client) openName(before *SignedCheckpoint, n name.Name, b []byte) (Answer, error) {
 	var reply nameReply
 	if err := identity.Unmarshal(b, &reply); err != nil {
 		return Answer{}, err
 	}
-	out := Answer{Name: n, Offered: reply.Offered, Since: reply.Since, Height: reply.Height, Time: reply.Time}
-	if len(reply.Record) > 0 {
-		r, err := name.Open(n, reply.Record, c.cfg.Authorities, c.cfg.Clock())
-		if err != nil {
-			return Answer{}, err
-		}
-		out.Record, out.Signed, out.Registered = r, reply.Record, !r.Released
-		switch {
-		case r.Released:
-		case r.Suspended:
-			out.Phase = NameSuspended
-		case r.Expired(c.cfg.Clock()):
-			out.Phase = NameExpired
-		default:
-			out.Phase = NameHeld
-		}
-	}
-	if out.Registered {
-		return out, nil
-	}
-	var a absence
-	if err := openAnswer(typeAbsence, reply.Absence, c.cfg.Authorities, &a); err != nil {
+	cp, err := c.accept(before, reply.Proved)
+	if err != nil {
 		return Answer{}, err
 	}
-	if a.Network != c.cfg.Network || a.Name != n {
-		return Answer{}, errors.New("absence of another name or network")
+	state, err := reply.Proved.openRows(cp.Checkpoint, nameKeys(n))
+	if err != nil {
+		return Answer{}, err
 	}
-	out.Height, out.Time = a.Height, a.Time
+	ends, err := leasesOf(state)
+	if err != nil {
+		return Answer{}, err
+	}
+	var row nameRow
+	found, err := read(state, nameKey(n), &row)
+	if err != nil {
+		return Answer{}, err
+	}
+	out := Answer{Name: n, Height: cp.Height, Time: cp.Time, Proof: cp}
+	if !found || forgotten(&row, ends, time.Unix(cp.Time, 0)) {
+		return out, nil
+	}
+	r, err := name.Open(n, reply.Record, c.cfg.Authorities, c.cfg.Clock())
+	if err != nil {
+		return Answer{}, err
+	}
+	if r.Service != row.Service || r.Owner != row.Owner || r.Sequence != row.Sequence || r.Height != row.Height ||
+		r.Released != row.Released || !bytes.Equal(r.Transaction, row.Transaction) {
+		return Answer{}, errors.New("the record is not what was proved")
+	}
+	out.Registered, out.Record, out.Signed = !row.Released, r, reply.Record
+	out.Offered, out.Since, out.Phase = row.Offered, row.Registered, ends.phase(&row, cp.Time)
 	return out, nil
 }
 
@@ -257,6 +293,8 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, lim
 func (c *Client) attempt(ctx context.Context, method, path string, body []byte, limit int64, open func([]byte) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+	var server net.Addr // who answers
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { server = info.Conn.RemoteAddr() }})
 	// The host is a formality: Dial knows whom to reach.
 	req, err := http.NewRequestWithContext(ctx, method, "http://ledger"+path, bytes.NewReader(body))
 	if err != nil {
@@ -276,16 +314,16 @@ func (c *Client) attempt(ctx context.Context, method, path string, body []byte, 
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	case int64(len(b)) > limit:
-		return fmt.Errorf("%w: longer than %d bytes", ErrAnswer, limit)
+		return &AnswerError{server, fmt.Errorf("longer than %d bytes", limit)}
 	case resp.StatusCode != http.StatusOK:
 		var r Rejection
 		if err := identity.Unmarshal(b, &r); err != nil || r.Code == Accepted {
-			return fmt.Errorf("%w: status %d", ErrAnswer, resp.StatusCode)
+			return &AnswerError{server, fmt.Errorf("status %d", resp.StatusCode)}
 		}
 		return &r
 	}
 	if err := open(b); err != nil {
-		return fmt.Errorf("%w: %w", ErrAnswer, err)
+		return &AnswerError{server, err}
 	}
 	return nil
 }

@@ -55,7 +55,13 @@ var treeOfRow = func() (trees [256]int8) {
 	return trees
 }()
 
-func treeOf(key []byte) int { return int(treeOfRow[key[0]]) }
+// treeOf returns the tree a row is in, or noTree.
+func treeOf(key []byte) int {
+	if len(key) == 1 && key[0] == leaseStartKey[0] {
+		return parametersTree // what the life of names depends on besides the parameters
+	}
+	return int(treeOfRow[key[0]])
+}
 
 func (r *Roots) at(i int) *Hash {
 	return [...]*Hash{&r.Names, &r.Accounts, &r.Services, &r.Channels, &r.Parameters}[i]
@@ -112,6 +118,15 @@ func openCommitment(s rows, h head, rules uint64) (*commitment, error) {
 			})
 			if err != nil {
 				return nil, err
+			}
+		}
+		if i == parametersTree {
+			v, err := s.Get(leaseStartKey)
+			if err != nil {
+				return nil, err
+			}
+			if v != nil {
+				batch = append(batch, tree.Put(leaseStartKey, v))
 			}
 		}
 		flush()
@@ -215,18 +230,23 @@ func (c *commitment) checkpointLocked() Checkpoint {
 // row is a row of the state; a nil value says that there is none.
 type row struct{ key, value []byte }
 
-// errMoved is returned by prove when the rows are not those of the newest block.
+// errMoved is returned by prove when the commitment is not of the head the rows are
+// of.
 var errMoved = errors.New("cashier: the ledger moved on")
 
-// prove proves rows, each of a tree, together with the checkpoint they are under.
-func (c *commitment) prove(rows []row) (Checkpoint, [][]byte, error) {
+// prove proves rows of a state, each of a tree, with the checkpoint they are under.
+// With errMoved the checkpoint's height is all that counts.
+func (c *commitment) prove(of head, rows []row) (Checkpoint, [][]byte, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	if c.head.Height != of.Height {
+		return Checkpoint{Height: c.head.Height}, nil, errMoved
+	}
 	proofs := make([][]byte, len(rows))
 	for i, r := range rows {
 		m := &c.maps[treeOf(r.key)]
 		if r.value != nil != m.Contains(r.key) || r.value != nil && !m.Has(r.key, r.value) {
-			return Checkpoint{}, nil, errMoved
+			return Checkpoint{}, nil, fmt.Errorf("%w: %s is not what the app hash commits to", ErrCorrupt, rowName(r.key))
 		}
 		proofs[i] = m.Prove(r.key).Append(nil)
 	}

@@ -145,8 +145,17 @@
 // # What it does not do
 //
 // It meters nothing and decides nothing about prices (packages meter and spending), has
-// no proofs yet, one authority and no consensus, and dials and publishes nothing by itself: callers give it
-// connections and fetch its records.
+// one authority and no consensus, and dials and publishes nothing by itself: callers
+// give it connections and fetch its records.
+//
+// # Proofs
+//
+// Server answers for names and accounts with the rows the answer rests on, each proved
+// present or absent under a checkpoint signed a moment ago, and Client verifies them:
+// what it returns is what the app hash commits to. It keeps the newest checkpoint it
+// has seen and takes none that does not continue it (ErrRollback, ErrFork) or is older
+// than an hour (ErrStale). An *AnswerError names who answered. Proofs are of what is on
+// the disk, made beside the engine and without holding it up.
 //
 // # Concurrency
 //

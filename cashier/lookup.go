@@ -42,6 +42,9 @@ type Answer struct {
 	// Height and Time are those of the ledger when it answered, in Unix seconds.
 	Height uint64
 	Time   int64
+	// Proof is the checkpoint under which a Client checked all of this. It is zero
+	// from a Ledger: that is whom others ask.
+	Proof SignedCheckpoint
 }
 
 // Status is where a ledger stands, as signed by its authority.
@@ -83,24 +86,26 @@ func (l *Ledger) Lookup(_ context.Context, n name.Name) (Answer, error) {
 	if r := checkName(n); r != nil {
 		return Answer{}, r
 	}
-	// The head is read first: what is not found after that was not there at it, or
-	// was released since and has a row.
-	h := l.head.Load()
-	var row nameRow
-	var ends leases
-	found := false
-	err := l.read(func(s rows) (err error) {
-		if ends, err = leasesOf(s); err != nil {
-			return err
-		}
-		found, err = read(s, nameKey(n), &row)
+	var out Answer
+	err := l.snapshot(func(s rows, h head) (err error) {
+		out, err = l.lookup(s, n, h.Height, l.now())
 		return err
 	})
+	return out, err
+}
+
+// lookup says who has a name in a state.
+func (l *Ledger) lookup(s State, n name.Name, height uint64, now time.Time) (Answer, error) {
+	out := Answer{Name: n, Height: height, Time: now.Unix()}
+	ends, err := leasesOf(s)
 	if err != nil {
 		return Answer{}, err
 	}
-	now := l.now()
-	out := Answer{Name: n, Height: max(h.Height, row.Height), Time: now.Unix()}
+	var row nameRow
+	found, err := read(s, nameKey(n), &row)
+	if err != nil {
+		return Answer{}, err
+	}
 	if !found || forgotten(&row, ends, now) {
 		return out, nil
 	}

@@ -125,6 +125,7 @@ func NewServer(l *Ledger, cfg ServerConfig) (*Server, error) {
 	s.mux.HandleFunc("GET "+pathNames+"{name}", s.handle(false, s.lookup))
 	s.mux.HandleFunc("GET "+pathAccounts+"{id}/names", s.handle(false, s.names))
 	s.mux.HandleFunc("GET "+pathStatus, s.handle(false, s.status))
+	s.mux.HandleFunc("GET "+pathCheckpoint, s.handle(false, s.checkpoint))
 	s.mux.HandleFunc("GET "+pathGenesis, s.handle(false, s.genesis))
 	s.mux.HandleFunc("GET "+pathAccounts+"{id}", s.handle(false, s.account))
 	s.mux.HandleFunc("GET "+pathChannels+"{id}", s.handle(false, s.channel))
@@ -242,14 +243,19 @@ func (s *Server) submit(r *http.Request) (any, error) {
 
 func (s *Server) lookup(r *http.Request) (any, error) {
 	n := name.Name(r.PathValue("name"))
-	a, err := s.ledger.Lookup(r.Context(), n)
+	since, err := sinceOf(r)
 	if err != nil {
 		return nil, err
 	}
-	reply := nameReply{Record: a.Signed, Offered: a.Offered, Since: a.Since, Height: a.Height, Time: a.Time}
-	if !a.Registered {
-		reply.Absence, err = sealAs(s.ledger.key, typeAbsence, absence{s.ledger.cfg.Network, n, a.Height, a.Time})
+	if rejection := checkName(n); rejection != nil {
+		return nil, rejection
 	}
+	var reply nameReply
+	reply.Proved, err = s.ledger.prove(r.Context(), since, nameKeys(n), func(state rows, c Checkpoint) error {
+		a, err := s.ledger.lookup(state, n, c.Height, time.Unix(c.Time, 0))
+		reply.Record = a.Signed
+		return err
+	})
 	return reply, err
 }
 

@@ -271,14 +271,9 @@ func TestServerConfig(t *testing.T) {
 // very thing asked.
 func TestClientAgainstLiars(t *testing.T) {
 	l := open(t)
-	must[Receipt](t)(wallet(alice, l).Register(t.Context(), "files", files))
-	must[Receipt](t)(wallet(alice, l).Register(t.Context(), "gone", files))
-	must[Receipt](t)(wallet(alice, l).Release(t.Context(), "gone"))
-	lookup := func(n name.Name) nameReply {
-		a := must[Answer](t)(l.Lookup(t.Context(), n))
-		return nameReply{Record: a.Signed, Height: a.Height, Time: a.Time}
+	for _, n := range []name.Name{"files", "mail", "shop"} {
+		must[Receipt](t)(wallet(alice, l).Register(t.Context(), n, files))
 	}
-	seal := func(key identity.PrivateKey, a absence) []byte { return must[[]byte](t)(sealAs(key, typeAbsence, a)) }
 	var reply atomic.Pointer[[]byte]
 	var status atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -293,31 +288,6 @@ func TestClientAgainstLiars(t *testing.T) {
 	c := dial(t, server.Listener.Addr().String())
 	set := func(code int, b []byte) { status.Store(int64(code)); reply.Store(&b) }
 
-	for _, tt := range []struct {
-		name string
-		v    nameReply
-	}{
-		{"record of another name", lookup("gone")},
-		{"record altered", func() nameReply { r := lookup("files"); r.Record[len(r.Record)/2] ^= 1; return r }()},
-		{"nothing", nameReply{}},
-		{"absence by a stranger", nameReply{Absence: seal(alice, absence{network, "files", 1, 1})}},
-		{"absence of another name", nameReply{Absence: seal(authority, absence{network, "other", 1, 1})}},
-		{"absence in another network", nameReply{Absence: seal(authority, absence{bob.Network(), "files", 1, 1})}},
-		{"status as an absence", nameReply{Absence: must[[]byte](t)(sealAs(authority, typeStatus, Status{}))}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			set(200, mustEncode(tt.v))
-			if a, err := c.Lookup(t.Context(), "files"); !errors.Is(err, ErrAnswer) {
-				t.Errorf("believed: %+v, %v", a, err)
-			}
-		})
-	}
-	t.Run("tombstone without an absence", func(t *testing.T) {
-		set(200, mustEncode(lookup("gone")))
-		if a, err := c.Lookup(t.Context(), "gone"); !errors.Is(err, ErrAnswer) {
-			t.Errorf("believed: %+v, %v", a, err)
-		}
-	})
 	for _, tt := range []struct {
 		name string
 		code int
@@ -499,15 +469,27 @@ func TestRejections(t *testing.T) {
 }
 
 func FuzzAnswers(f *testing.F) {
-	a := must[[]byte](f)(sealAs(authority, typeAbsence, absence{network, "files", 1, 1}))
-	f.Add(mustEncode(nameReply{Absence: a}))
+	l := open(f)
+	must[Receipt](f)(wallet(alice, l).Register(f.Context(), "files", files))
+	server := must[*Server](f)(NewServer(l, ServerConfig{}))
+	for _, path := range []string{pathNames + "files", pathNames + "other", pathAccounts + alice.Account().String(), pathCheckpoint + "?since=1"} {
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		f.Add(w.Body.Bytes())
+	}
 	f.Add(mustEncode(Receipt{ID: Hash{1}, Height: 1}))
 	f.Add(mustEncode(&Rejection{Code: NameTaken, Name: "files"}))
 	f.Add(mustEncode(namesReply{[]OwnedName{{Name: "files"}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := &Client{cfg: ClientConfig{Network: network, Authorities: []identity.NodeID{authority.Node()}, Clock: time.Now}}
-		if got, err := c.openName("files", b); err == nil && got.Name != "files" {
+		if got, err := c.openName(nil, "files", b); err == nil && (got.Name != "files" || !got.Registered) {
 			t.Errorf("%+v", got)
+		}
+		if got, err := c.openAccount(nil, alice.Account(), b); err == nil && got.ID != alice.Account() {
+			t.Errorf("%+v", got)
+		}
+		if p, err := openProved(b); err == nil {
+			_, _ = c.accept(nil, p)
 		}
 		for _, v := range []any{new(Receipt), new(Rejection), new(namesReply), new(blocksReply), new(Status)} {
 			_ = identity.Unmarshal(b, v)

@@ -22,7 +22,6 @@ const domain = "scn/ledger/v1"
 const (
 	typeTransaction = "transaction"
 	typeConsent     = "consent"
-	typeAbsence     = "absence"
 	typeCheckpoint  = "checkpoint"
 	typeStatus      = "status"
 	typeGenesis     = "genesis"

@@ -13,15 +13,16 @@ import (
 // 200 carries a Rejection.
 //
 //	POST /v1/transactions                         signed transaction → Receipt
-//	GET  /v1/names/{name}                         → nameReply
+//	GET  /v1/names/{name}?since=H                 → nameReply
 //	GET  /v1/accounts/{id}/names?after=N          → namesReply
 //	GET  /v1/status                               → signed Status
 //	GET  /v1/blocks/{height}                      → blocksReply
 //	GET  /v1/genesis                              → signed Genesis
-//	GET  /v1/accounts/{id}                        → signed Account
 //	GET  /v1/channels/{id}                        → signed Channel
 //	GET  /v1/accounts/{id}/channels?after=ID      → signed channelsReply
 //	GET  /v1/asks/{service}?after=NODE            → signed asksReply
+//	GET  /v1/accounts/{id}?since=H                → accountReply
+//	GET  /v1/checkpoint?since=H                   → proved, without rows
 //	GET  /v1/nodes/{id}/bindings                  → signed Bindings
 const (
 	pathTransactions = "/v1/transactions"
@@ -33,6 +34,7 @@ const (
 	pathChannels     = "/v1/channels/"
 	pathAsks         = "/v1/asks/"
 	pathNodes        = "/v1/nodes/"
+	pathCheckpoint   = "/v1/checkpoint"
 
 	contentType = "application/cbor"
 )
@@ -45,25 +47,17 @@ const (
 	maxReply      = identity.MaxEnvelope // of everything but blocks
 )
 
-// nameReply answers a lookup: a signed record, or a signed absence, or, of a name
-// that was released, both.
+// nameReply answers a lookup: the rows of nameKeys, proved, and a signed record where
+// there is one.
 type nameReply struct {
-	Record  []byte             `cbor:"1,keyasint,omitempty"`
-	Absence []byte             `cbor:"2,keyasint,omitempty"`
-	Offered identity.AccountID `cbor:"3,keyasint,omitzero"`
-	Since   uint64             `cbor:"4,keyasint,omitzero"`
-	Height  uint64             `cbor:"5,keyasint"`
-	Time    int64              `cbor:"6,keyasint"`
+	Record []byte `cbor:"1,keyasint,omitempty"`
+	Proved proved `cbor:"2,keyasint"`
 }
 
-// absence is what the authority signs of a name nobody has. It is meant for the
-// one who asked, over a session that authenticates the authority; it says nothing
-// about later.
-type absence struct {
-	Network identity.NetworkID `cbor:"1,keyasint"`
-	Name    name.Name          `cbor:"2,keyasint"`
-	Height  uint64             `cbor:"3,keyasint"`
-	Time    int64              `cbor:"4,keyasint"`
+// accountReply is a signed Account and the rows of accountKeys, proved.
+type accountReply struct {
+	Account []byte `cbor:"1,keyasint"`
+	Proved  proved `cbor:"2,keyasint"`
 }
 
 type namesReply struct {
