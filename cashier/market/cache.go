@@ -88,6 +88,7 @@ type Cache struct {
 type entry struct {
 	asks  []voucher.Ask
 	at    time.Time // of the answer, zero before the first
+	tried time.Time // when it was last asked for
 	asked bool      // it waits for an answer
 }
 
@@ -131,7 +132,7 @@ func (c *Cache) Known(service identity.ServiceID) []voucher.Ask {
 		c.services[service] = e
 	}
 	age := now.Sub(e.at)
-	if !e.asked && (e.at.IsZero() || age >= c.cfg.Fresh) {
+	if !e.asked && (e.tried.IsZero() || now.Sub(e.tried) >= c.cfg.Fresh) {
 		select {
 		case c.ask <- service:
 			e.asked = true
@@ -160,7 +161,7 @@ func (c *Cache) Fetch(ctx context.Context, service identity.ServiceID) ([]vouche
 		e = &entry{}
 		c.services[service] = e
 	}
-	e.asked = false
+	e.asked, e.tried = false, now
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +195,7 @@ func (c *Cache) Learn(ask voucher.Ask) {
 // is of any use.
 func (c *Cache) dropLocked(now time.Time) bool {
 	for service, e := range c.services {
-		if !e.asked && now.Sub(e.at) > c.cfg.Keep {
+		if !e.asked && now.Sub(e.tried) > c.cfg.Keep {
 			delete(c.services, service)
 		}
 	}
@@ -202,7 +203,7 @@ func (c *Cache) dropLocked(now time.Time) bool {
 		return true
 	}
 	for service, e := range c.services {
-		if !e.asked && now.Sub(e.at) > c.cfg.Fresh {
+		if !e.asked && now.Sub(e.tried) > c.cfg.Fresh {
 			delete(c.services, service)
 			return true
 		}

@@ -102,6 +102,16 @@ func (b *Book) Deposit(id voucher.ChannelID, deposit voucher.Amount) error {
 	return nil
 }
 
+// Withdraw notes that a top-up did not come about: the deposit is what it was before.
+func (b *Book) Withdraw(id voucher.ChannelID, deposit voucher.Amount) error {
+	c := b.channels[id]
+	if c == nil {
+		return ErrChannel
+	}
+	c.deposit = max(deposit, c.paid)
+	return nil
+}
+
 // Pay notes that amount has been promised on a channel since it was opened. A lower
 // amount than before is old news. The difference is spent on the day of now.
 func (b *Book) Pay(id voucher.ChannelID, amount voucher.Amount, now time.Time) error {

@@ -1,0 +1,237 @@
+package purse
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"scn.alt/scn/cashier"
+	"scn.alt/scn/cashier/meter"
+	"scn.alt/scn/cashier/spending"
+)
+
+// Run looks after the channels until ctx ends.
+func (p *Purse) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			p.notePaid()
+			return nil
+		case <-timer.C:
+		case <-p.kick:
+		}
+		p.Look(ctx)
+		timer.Reset(p.cfg.Interval)
+	}
+}
+
+func (p *Purse) kickRun() {
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Look looks at every channel once. A ledger that cannot be reached ends the look; the
+// next one goes on.
+func (p *Purse) Look(ctx context.Context) {
+	p.notePaid()
+	now := p.cfg.Clock()
+	p.mu.Lock()
+	rows := make([]*row, 0, len(p.rows))
+	for _, r := range p.rows {
+		if r.State == StateSwept {
+			if now.Sub(time.Unix(r.Ended, 0)) > p.cfg.Keep {
+				delete(p.rows, r.ID)
+			}
+			continue
+		}
+		rows = append(rows, r)
+	}
+	p.mu.Unlock()
+	for _, r := range rows {
+		if err := p.lookAt(ctx, r); err != nil {
+			if ctx.Err() == nil {
+				p.cfg.Logger.Debug("payment channel not looked after", "peer", r.Ask.Node.Short(), "err", err)
+			}
+			if errors.Is(err, meter.ErrLedgerUnreachable) {
+				return
+			}
+		}
+	}
+}
+
+func (p *Purse) lookAt(ctx context.Context, r *row) error {
+	done, err := p.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p.mu.Lock()
+	state, used := r.State, time.Unix(r.Used, 0)
+	p.mu.Unlock()
+	switch state {
+	case StateOpening:
+		return p.finishOpening(ctx, r)
+	case StateClosed:
+		return p.sweep(ctx, r)
+	case StateSwept:
+		return nil
+	case StateOpen:
+		if err := p.finishRaise(ctx, r); err != nil {
+			return err
+		}
+		if p.cfg.Clock().Sub(used) > p.cfg.IdleAfter {
+			p.mu.Lock()
+			r.State = StateClosing
+			if p.meter != nil {
+				p.meter.Update(p.channelOf(r))
+			}
+			err := p.saveLocked()
+			p.mu.Unlock()
+			if err != nil {
+				return err
+			}
+			return p.requestClose(ctx, r)
+		}
+	case StateClosing:
+		// Asked for before a crash, or not heard: asking again is harmless.
+		p.mu.Lock()
+		asked := r.Deadline != 0
+		p.mu.Unlock()
+		if !asked {
+			return p.requestClose(ctx, r)
+		}
+	}
+	return p.refresh(ctx, r)
+}
+
+// refresh asks the ledger what became of a channel.
+func (p *Purse) refresh(ctx context.Context, r *row) error {
+	c, err := p.ledger.Channel(ctx, r.ID)
+	if errors.Is(err, cashier.ErrNoChannel) && p.cfg.Clock().Unix() > r.Expires {
+		// The ledger drops the row of a channel that expired.
+		c, err = cashier.Channel{State: cashier.ChannelClosed, Settled: r.Settled}, nil
+	}
+	if err := p.noteAnswer(err); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was := *r
+	r.Settled = max(r.Settled, c.Settled)
+	if c.Sequence > r.Sequence {
+		r.Sequence, r.Bytes, r.Milliseconds = c.Sequence, c.Bytes, c.Milliseconds
+	}
+	r.Expires, r.Deadline = max(r.Expires, c.Expires), max(r.Deadline, c.Deadline)
+	switch c.State {
+	case cashier.ChannelOpen:
+	case cashier.ChannelClosing:
+		r.State = StateClosing
+	case cashier.ChannelClosed:
+		r.State, r.Ended = StateClosed, p.cfg.Clock().Unix()
+		if err := p.book.Close(r.ID, r.Settled, p.cfg.Clock()); err != nil && !errors.Is(err, spending.ErrChannel) {
+			return err
+		}
+		p.kickRun() // to sweep it
+	}
+	if was == *r {
+		return nil
+	}
+	if p.meter != nil && (was.State != r.State || was.Settled != r.Settled || was.Expires != r.Expires) {
+		p.meter.Update(p.channelOf(r))
+	}
+	return p.saveLocked()
+}
+
+// sweep brings what came back from a closed channel to the node's account, unless
+// another channel is opened from the same.
+func (p *Purse) sweep(ctx context.Context, r *row) error {
+	p.mu.Lock()
+	busy, m := false, p.meter
+	for _, other := range p.rows {
+		busy = busy || other != r && other.Client == r.Client && other.State < StateClosed
+	}
+	p.mu.Unlock()
+	if !r.Own && !busy {
+		if err := p.noteAnswer(p.empty(ctx, r)); err != nil {
+			return err
+		}
+	}
+	if m != nil {
+		if err := m.Forget(r.ID); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.State = StateSwept
+	return p.saveLocked()
+}
+
+func (p *Purse) empty(ctx context.Context, r *row) error {
+	account, err := p.ledger.Account(ctx, r.Client)
+	if err != nil {
+		return err
+	}
+	status, err := p.ledger.Status(ctx)
+	if err != nil {
+		return err
+	}
+	amount, ok := account.Counters.Available().Sub(status.Parameters.TransferFee)
+	if !ok || amount == 0 {
+		return nil
+	}
+	_, err = p.wallet(p.key(r)).Pay(ctx, cashier.Transfer{
+		ID:    derivedID("sweep", r.Nonce, amount),
+		Moves: []cashier.Move{{Kind: cashier.MovePay, To: p.cfg.Key.Account(), Amount: amount}},
+	})
+	return err
+}
+
+// notePaid notes what the meter has promised since, in the book and on disk.
+func (p *Purse) notePaid() {
+	p.mu.Lock()
+	m := p.meter
+	p.mu.Unlock()
+	if m == nil {
+		return
+	}
+	spent := m.Spent() // takes the meter's own locks
+	now := p.cfg.Clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed := false
+	for _, s := range spent {
+		r := p.rows[s.Channel.ID]
+		if r == nil || s.Voucher.Amount <= r.Promised {
+			continue
+		}
+		r.Promised, r.Used, changed = s.Voucher.Amount, now.Unix(), true
+		if err := p.book.Pay(r.ID, s.Voucher.Amount, now); err != nil && !errors.Is(err, spending.ErrChannel) {
+			p.cfg.Logger.Warn("spending not noted", "err", err)
+		}
+	}
+	if changed {
+		if err := p.saveLocked(); err != nil {
+			p.cfg.Logger.Error("what was spent is not on the disk", "err", err)
+		}
+	}
+}
+
+// Summary says where the budget stands.
+func (p *Purse) Summary() spending.Summary {
+	p.notePaid()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.book.Summary(p.cfg.Clock())
+}
+
+// Days returns what was spent on each day since a time.
+func (p *Purse) Days(since time.Time) []spending.Day {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.book.Days(since)
+}
