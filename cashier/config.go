@@ -46,6 +46,14 @@ type Config struct {
 	// until AcceptClock: a clock that is years ahead must not make everything
 	// expire. Default 30 days, at least MaxClockJump.
 	MaxHalt time.Duration
+	// Retention is how long blocks are kept. Older ones are pruned, up to a snapshot
+	// of the state from which Verify begins. Default 0: all are kept, an archive;
+	// else at least 1s. Disks rarely need less than 30 days.
+	Retention time.Duration
+	// Promised is a file outside the ledger's directory, where the newest checkpoint
+	// is noted every few seconds: a ledger that was put back to an older state is
+	// known by it. Default: none.
+	Promised string
 	// RealZone, if set, is asked before a name is registered. Default: not asked.
 	RealZone RealZone
 	// MaxQueue is how many transactions may wait for a block; more are answered
@@ -63,6 +71,8 @@ type Config struct {
 	Clock func() time.Time
 	// Logger receives state changes. Default: discard.
 	Logger *slog.Logger
+
+	authority identity.NodeID // set by Open
 
 	fs      vfs.FS               // tests: where the store lives
 	elapsed func() time.Duration // tests: the clock that nobody sets
@@ -87,6 +97,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxClockJump < time.Second || c.MaxHalt < c.MaxClockJump {
 		errs = append(errs, fmt.Errorf("cashier: MaxClockJump %s and MaxHalt %s, want at least 1s and no less than the former", c.MaxClockJump, c.MaxHalt))
+	}
+	if c.Retention != 0 && c.Retention < time.Second {
+		errs = append(errs, fmt.Errorf("cashier: Retention %s, want at least 1s, or 0 for an archive", c.Retention))
 	}
 	return errors.Join(append(errs, c.genesis().Validate(c.Network))...)
 }

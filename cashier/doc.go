@@ -94,6 +94,8 @@
 //	m/genesis        what the ledger began with: parameters, rules, balances
 //	m/head           height, block hash, app hash, time and network of the newest
 //	                 block, and the hash of m/genesis
+//	m/base           where a pruned ledger begins: the snapshot of that height, signed
+//	m/fork/<height><time>  statement that the ledger goes on from an older state, signed
 //	b/<height>       block, height 8 bytes big endian
 //	l/<level><index> node of the log of blocks: 1 byte, 8 bytes big endian
 //	s/a<account>     account: last sequence, number of names

@@ -32,6 +32,13 @@ func (l *Ledger) run() {
 			batch = l.gather(append(batch, s))
 		case <-tick.C:
 			l.watchClock()
+		case do := <-l.chores:
+			if err := do(); err != nil {
+				l.fail(err)
+				l.refuseUntilStopped()
+				return
+			}
+			continue
 		}
 		for rest := batch; ; {
 			n, err := l.makeBlock(rest)
@@ -81,6 +88,12 @@ func (l *Ledger) gather(batch []*submission) []*submission {
 // twice ends the block early. Rejections are answered after the write as well,
 // since they may rest on what the same block accepted.
 func (l *Ledger) makeBlock(batch []*submission) (int, error) {
+	if err := l.refusal(); err != nil {
+		for _, s := range batch {
+			s.reply <- answer{err: err}
+		}
+		return len(batch), nil
+	}
 	h := *l.head.Load()
 	now := max(h.Time, l.time.now(h.Time).Unix())
 	block := Block{Header: Header{

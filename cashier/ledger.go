@@ -49,16 +49,23 @@ type Ledger struct {
 	time  *timekeeper
 	queue chan *submission
 	stop  chan struct{} // closed by Close: the engine answers all and ends
-	wg    sync.WaitGroup
+	// chores are done by the engine between two blocks.
+	chores chan func() error
+	wg     sync.WaitGroup
 
 	// Atomic.
 	head       atomic.Pointer[head]             // written by the engine only
 	checkpoint atomic.Pointer[SignedCheckpoint] // the last one signed
 	failure    atomic.Pointer[error]
-	queued     atomic.Int64 // bytes of batches that wait for their answer
+	queued     atomic.Int64  // bytes of batches that wait for their answer
+	begin      atomic.Uint64 // blocks up to this height are pruned
+	rolledBack atomic.Pointer[Rollback]
 	metrics    metrics
 
 	books *commitment // staged by the engine, proved from by all
+
+	promise  sync.Mutex
+	promised Checkpoint // guarded by promise: what the file says
 
 	epoch time.Duration // owned by the engine: as long as the newest parameters say
 
@@ -99,13 +106,18 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 		return nil, errors.New("cashier: no authority key")
 	}
 	cfg = cfg.withDefaults()
+	cfg.authority = key.Node()
 	s, h, err := openLedgerStore(dir, cfg)
 	if err != nil {
 		return nil, err
 	}
 	genesis, err := s.genesis()
+	var base baseRow
 	if err == nil {
-		err = checkChain(s.db, h, genesis.Rules, cfg.CheckBlocks)
+		base, err = s.base(s.db, cfg.Network)
+	}
+	if err == nil {
+		err = checkChain(s.db, h, base, genesis.Rules, cfg.CheckBlocks)
 	}
 	var books *commitment
 	if err == nil {
@@ -124,14 +136,19 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 		cfg: cfg, dir: dir, key: key, store: s, rules: genesis.Rules, books: books,
 		time: newTimekeeper(cfg, h.Time, held), noted: held,
 		queue: make(chan *submission, cfg.MaxQueue),
-		stop:  make(chan struct{}), changed: make(chan struct{}),
+		stop:  make(chan struct{}), chores: make(chan func() error), changed: make(chan struct{}),
 	}
 	l.head.Store(&h)
+	l.begin.Store(base.Height)
+	if err := l.checkPromise(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	l.gate = newGate(l.stop)
 	for range l.gate.workers() {
 		l.wg.Go(l.gate.run)
 	}
 	l.wg.Go(l.run)
+	l.wg.Go(l.keep)
 	cfg.Logger.Info("ledger open", "height", h.Height, "dir", dir)
 	return l, nil
 }
@@ -171,6 +188,9 @@ func (l *Ledger) Submit(ctx context.Context, signed []byte) (Receipt, error) {
 }
 
 func (l *Ledger) submit(ctx context.Context, signed []byte) (Receipt, error) {
+	if err := l.refusal(); err != nil {
+		return Receipt{}, err
+	}
 	tx, err := l.gate.open(ctx, l.cfg.Network, signed)
 	if err != nil {
 		return Receipt{}, err

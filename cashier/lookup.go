@@ -61,6 +61,8 @@ type Status struct {
 	// Rules is the version of the rules the next block is made by.
 	Rules  uint64 `cbor:"8,keyasint,omitzero"`
 	Supply Supply `cbor:"9,keyasint,omitzero"`
+	// Pruned is the height up to which blocks are kept no more; 0 in an archive.
+	Pruned uint64 `cbor:"10,keyasint,omitzero"`
 }
 
 // OwnedName is a name in a list of an account's names.
@@ -158,7 +160,7 @@ func (l *Ledger) Status(context.Context) (Status, error) {
 	s := Status{Time: l.now().Unix()}
 	err := l.snapshot(func(r rows, h head) error {
 		s.Network, s.Height, s.Block, s.AppHash, s.BlockTime = h.Network, h.Height, h.Block, h.AppHash, h.Time
-		s.Rules = l.rules.at(h.Height + 1)
+		s.Rules, s.Pruned = l.rules.at(h.Height+1), l.begin.Load()
 		if _, err := read(r, parametersKey, &s.Parameters); err != nil {
 			return err
 		}
@@ -175,6 +177,9 @@ func (l *Ledger) Blocks(_ context.Context, from uint64, limit, maxBytes int) ([]
 	var out [][]byte
 	size := 0
 	err := l.read(func(s rows) error {
+		if begin := l.begin.Load(); from <= begin && begin > 0 {
+			return reject(Pruned, "blocks up to %d were pruned", begin)
+		}
 		for height := max(from, 1); len(out) < limit; height++ {
 			b, err := readBlock(s.r, height)
 			if err != nil || b == nil || (len(out) > 0 && size+len(b) > maxBytes) {

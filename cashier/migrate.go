@@ -185,6 +185,10 @@ func storeOptions(fs vfs.FS, log *slog.Logger, readOnly bool) *pebble.Options {
 		MaxOpenFiles: 256,
 		Logger:       storeLogger{log},
 	}
+	// A damaged table is an error for who reads it, not the end of the process.
+	o.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
+		log.Error("ledger store damaged", "file", info.Path, "err", info.Details)
+	}}
 	// Every new transfer asks for an ID nobody used: filters answer that.
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)

@@ -165,6 +165,14 @@ const (
 	NoProof Code = 73
 	// NotBound is a binding that is not the account's.
 	NotBound Code = 74
+	// RolledBack is a ledger that was put back to an older state than it promised.
+	RolledBack Code = 85
+	// Pruned is a block that is kept no more.
+	Pruned Code = 86
+	// AllowanceUsed has made as many transactions in this epoch as are free.
+	AllowanceUsed Code = 87
+	// NotFunded has no money, without which no transaction is free here.
+	NotFunded Code = 88
 )
 
 var codeTexts = [...]string{
@@ -234,7 +242,12 @@ var codeTexts = [...]string{
 	NotStaked:         "more than is staked",
 	TooManyUnbondings: "too many amounts unbond already",
 	NoProof:           "no proof of a key",
-	NotBound:          "no such binding",
+
+	RolledBack:    "ledger was put back to an older state than it promised",
+	Pruned:        "block is kept no more",
+	AllowanceUsed: "no more transactions are free in this epoch",
+	NotFunded:     "only accounts with money may make transactions here",
+	NotBound:      "no such binding",
 }
 
 // String returns the code in words.
@@ -311,7 +324,12 @@ var (
 	ErrNotStaked         error = &Rejection{Code: NotStaked}
 	ErrTooManyUnbondings error = &Rejection{Code: TooManyUnbondings}
 	ErrNoProof           error = &Rejection{Code: NoProof}
-	ErrNotBound          error = &Rejection{Code: NotBound}
+
+	ErrRolledBack    error = &Rejection{Code: RolledBack}
+	ErrPruned        error = &Rejection{Code: Pruned}
+	ErrAllowanceUsed error = &Rejection{Code: AllowanceUsed}
+	ErrNotFunded     error = &Rejection{Code: NotFunded}
+	ErrNotBound      error = &Rejection{Code: NotBound}
 )
 
 // Rejection is a refusal with what its receiver needs to know. It is the error

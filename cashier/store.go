@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -53,7 +54,11 @@ func (h head) equal(o head) bool {
 
 // store is the ledger's Pebble database.
 type store struct {
-	db *pebble.DB
+	db        *pebble.DB
+	dir       string          // the ledger's, with the snapshots in it
+	authority identity.NodeID // who signed them
+
+	keeping sync.Mutex // held by who makes, reads or removes snapshots
 }
 
 // reader is a database or a snapshot of one.
@@ -90,6 +95,7 @@ func openLedgerStore(dir string, cfg Config) (*store, head, error) {
 	if err != nil {
 		return fail(err)
 	}
+	s.dir, s.authority = dir, cfg.authority
 	h, err := s.load(cfg.Network)
 	if err != nil {
 		return fail(errors.Join(err, s.close()))
@@ -134,7 +140,7 @@ func openStore(path string, fs vfs.FS, log *slog.Logger) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &store{db}, nil
+	return &store{db: db}, nil
 }
 
 // load brings the store to the newest format and reads the head.
@@ -255,19 +261,19 @@ func (r rows) scan(prefix, after []byte, yield func(key, value []byte) bool) err
 	}
 	it, err := r.r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
-		return fmt.Errorf("read ledger: %w", err)
+		return unreadable(err)
 	}
 	for it.First(); it.Valid(); it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {
-			return errors.Join(fmt.Errorf("read ledger: %w", err), it.Close())
+			return errors.Join(unreadable(err), it.Close())
 		}
 		if !yield(it.Key()[len(statePrefix):], v) {
 			break
 		}
 	}
 	if err := errors.Join(it.Error(), it.Close()); err != nil {
-		return fmt.Errorf("read ledger: %w", err)
+		return unreadable(err)
 	}
 	return nil
 }
@@ -314,6 +320,17 @@ func setLog(b *pebble.Batch, nodes []tree.LogNode) error {
 	return nil
 }
 
+// unreadable tells damage from a disk that does not answer.
+func unreadable(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case pebble.IsCorruptionError(err):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return fmt.Errorf("read ledger: %w", err)
+}
+
 // get returns a copy of a value, never nil for a key that exists.
 func get(r reader, key []byte) ([]byte, error) {
 	v, closer, err := r.Get(key)
@@ -321,7 +338,7 @@ func get(r reader, key []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read ledger: %w", err)
+		return nil, unreadable(err)
 	}
 	out := append(make([]byte, 0, len(v)), v...)
 	return out, closer.Close()

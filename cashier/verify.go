@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -14,11 +15,14 @@ import (
 )
 
 // checkChain follows the chain back from the head over the newest blocks, all of
-// them if blocks is negative. It checks hashes, heights, times and versions of the
-// rules, not signatures.
-func checkChain(r reader, h head, rules schedule, blocks int) error {
+// them if blocks is negative, to the base they were pruned up to. It checks hashes,
+// heights, times and versions of the rules, not signatures.
+func checkChain(r reader, h head, base baseRow, rules schedule, blocks int) error {
 	want, height, t := h.Block, h.Height, h.Time
-	for ; height > 0 && blocks != 0; height, blocks = height-1, blocks-1 {
+	if height < base.Height {
+		return fmt.Errorf("%w: pruned up to block %d, and the newest is %d", ErrCorrupt, base.Height, height)
+	}
+	for ; height > base.Height && blocks != 0; height, blocks = height-1, blocks-1 {
 		b, err := loadBlock(r, height)
 		if err != nil {
 			return err
@@ -34,8 +38,8 @@ func checkChain(r reader, h head, rules schedule, blocks int) error {
 			want, t = hd.Previous, hd.Time
 		}
 	}
-	if height == 0 && want != (Hash{}) {
-		return fmt.Errorf("%w: the first block has a predecessor", ErrCorrupt)
+	if height == base.Height && want != base.Block {
+		return fmt.Errorf("%w: block %d does not follow what there was before", ErrCorrupt, height+1)
 	}
 	above, err := readBlock(r, h.Height+1)
 	if err == nil && above != nil {
@@ -134,13 +138,15 @@ func (r Result) asError() error {
 
 // Progress is how far a verification has come.
 type Progress struct {
-	// Height is the last block checked, Of the one to reach.
-	Height, Of uint64
+	// Height is the last block checked, Of the one to reach, and From the one it
+	// began after: 0, or where the blocks were pruned.
+	Height, Of, From uint64
 	// Transactions is how many were checked.
 	Transactions uint64
 }
 
-// Verify replays every block from the first, checks every hash and signature, and
+// Verify replays every block from the first there is, which in a pruned ledger
+// follows a snapshot that is checked as well. It checks every hash and signature, and
 // compares the outcome with every row of the store. It works on a snapshot, beside
 // the running ledger, with the state in a scratch store in memory. progress, if
 // not nil, is called after each block. An error wrapping ErrCorrupt says what is
@@ -163,47 +169,105 @@ func (l *Ledger) Verify(ctx context.Context, progress func(Progress)) error {
 
 // verify is Verify for a store that no ledger may have been opened on.
 func (s *store) verify(stopped func() error, cfg Config, progress func(Progress)) error {
-	snapshot := s.db.NewSnapshot()
-	defer snapshot.Close()
 	scratch, err := pebble.Open("verify", &pebble.Options{
 		FS: vfs.NewMem(), DisableWAL: true, FormatMajorVersion: pebbleFormat, Logger: storeLogger{cfg.Logger},
 	})
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	return errors.Join(verify(stopped, snapshot, scratch, cfg.Network, progress), scratch.Close())
+	s.keeping.Lock() // until the snapshot it begins with is read
+	snapshot := s.db.NewSnapshot()
+	replay, err := s.begin(snapshot, scratch, cfg)
+	s.keeping.Unlock()
+	if err == nil {
+		err = verify(stopped, snapshot, replay, scratch, progress)
+	}
+	return errors.Join(err, snapshot.Close(), scratch.Close())
 }
 
-func verify(stopped func() error, r reader, scratch *pebble.DB, network identity.NetworkID, progress func(Progress)) error {
+// begin returns a replay in scratch from where the ledger begins: its genesis, or
+// the snapshot up to which its blocks are pruned.
+func (s *store) begin(r reader, scratch *pebble.DB, cfg Config) (*Replay, error) {
+	if err := checkMeta(r); err != nil {
+		return nil, err
+	}
+	if _, err := readForks(r, cfg.Network, s.authority); err != nil {
+		return nil, err
+	}
 	var h head
+	if ok, err := s.readHead(r, &h); err != nil || !ok {
+		return nil, errors.Join(err, missingUnless(ok, "head"))
+	}
 	var genesis Genesis
-	for _, m := range []struct {
-		key []byte
-		row any
-	}{{headKey, &h}, {genesisKey, &genesis}} {
-		raw, err := get(r, m.key)
-		if err != nil {
-			return err
-		}
-		if err := identity.Unmarshal(raw, m.row); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrCorrupt, m.key, err)
-		}
+	raw, err := get(r, genesisKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := identity.Unmarshal(raw, &genesis); err != nil {
+		return nil, fmt.Errorf("%w: genesis: %w", ErrCorrupt, err)
 	}
 	if h.Genesis != genesisHash(mustEncode(genesis)) {
-		return fmt.Errorf("%w: the genesis is not the one the head names", ErrCorrupt)
+		return nil, fmt.Errorf("%w: the genesis is not the one the head names", ErrCorrupt)
 	}
-	replay, err := newReplay(network, genesis, rows{scratch}, func(changes []Change) error {
+	put := func(changes []Change) error {
 		b := scratch.NewBatch()
 		defer b.Close()
 		if err := setRows(b, changes); err != nil {
 			return err
 		}
 		return b.Commit(pebble.NoSync)
-	})
-	if err != nil {
-		return fmt.Errorf("verify: %w", err)
 	}
-	done := Progress{Of: h.Height}
+	base, err := s.base(r, cfg.Network)
+	if err != nil {
+		return nil, err
+	}
+	if base.Height == 0 {
+		return newReplay(cfg.Network, genesis, rows{scratch}, put)
+	}
+	at, err := s.copySnapshot(base, scratch, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if at.Genesis != h.Genesis {
+		return nil, fmt.Errorf("%w: the snapshot is of another genesis", ErrCorrupt)
+	}
+	rules := schedule(genesis.Rules)
+	books, err := openCommitment(rows{scratch}, at, rules.at(at.Height))
+	return &Replay{state: rows{scratch}, put: put, rules: rules, head: at, books: books}, err
+}
+
+// checkMeta looks for rows that are of no kind there is, or of another format.
+func checkMeta(r reader) error {
+	if _, err := readFormat(r); err != nil {
+		return err
+	}
+	return eachRow(r, "", func(key, _ []byte) error {
+		k := string(key)
+		switch {
+		case strings.HasPrefix(k, statePrefix), strings.HasPrefix(k, logPrefix), strings.HasPrefix(k, forkPrefix),
+			strings.HasPrefix(k, blockPrefix) && len(k) == len(blockPrefix)+8,
+			k == string(formatKey), k == string(headKey), k == string(genesisKey), k == string(baseKey):
+			return nil
+		}
+		return fmt.Errorf("%w: row %q should not be there", ErrCorrupt, key)
+	})
+}
+
+// verify replays the blocks of a store after those that were replayed, to its head.
+func verify(stopped func() error, r reader, replay *Replay, scratch *pebble.DB, progress func(Progress)) error {
+	raw, err := get(r, headKey)
+	if err != nil {
+		return err
+	}
+	var h head
+	if err := identity.Unmarshal(raw, &h); err != nil {
+		return fmt.Errorf("%w: head: %w", ErrCorrupt, err)
+	}
+	network := replay.head.Network
+	done := Progress{From: replay.Height(), Height: replay.Height(), Of: h.Height}
+	if err := checkBlockKeys(r, done.From, h.Height); err != nil {
+		return err
+	}
 	for done.Height < h.Height {
 		if err := stopped(); err != nil {
 			return err
@@ -233,6 +297,31 @@ func verify(stopped func() error, r reader, scratch *pebble.DB, network identity
 	}
 	s := rows{scratch}
 	return errors.Join(sumUp(s, network), sumMarket(s, network), sumStakes(s, network), sumDeposits(s, network))
+}
+
+// checkBlockKeys checks that there are no blocks but those to be replayed.
+func checkBlockKeys(r reader, after, last uint64) error {
+	for _, span := range [][2][]byte{
+		{[]byte(blockPrefix), blockKey(after + 1)},
+		{blockKey(last + 1), successor([]byte(blockPrefix))},
+	} {
+		it, err := r.NewIter(&pebble.IterOptions{LowerBound: span[0], UpperBound: span[1]})
+		if err != nil {
+			return fmt.Errorf("verify: %w", err)
+		}
+		found := it.First()
+		var key []byte
+		if found {
+			key = append(key, it.Key()...)
+		}
+		if err := errors.Join(it.Error(), it.Close()); err != nil {
+			return fmt.Errorf("verify: %w", err)
+		}
+		if found {
+			return fmt.Errorf("%w: block %q should not be there", ErrCorrupt, key)
+		}
+	}
+	return nil
 }
 
 func putLog(scratch *pebble.DB, nodes []tree.LogNode) error {
@@ -276,7 +365,7 @@ func compareRows(a, b reader, prefix string) error {
 	case y.Valid():
 		found = fmt.Errorf("%w: %s is missing (row %q)", ErrCorrupt, name(y), y.Key())
 	}
-	return errors.Join(found, x.Error(), y.Error(), x.Close(), y.Close())
+	return errors.Join(found, unreadable(errors.Join(x.Error(), y.Error(), x.Close(), y.Close())))
 }
 
 // difference says where two values first differ.

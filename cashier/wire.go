@@ -99,7 +99,7 @@ func httpStatus(c Code) int {
 		return http.StatusOK
 	case TooLarge, BatchTooLarge:
 		return http.StatusRequestEntityTooLarge
-	case BadSignature, NoConsent, WrongKey, NotRecovery, NoProof, NotOwner, NotOffered, NotAllowed, ExistsElsewhere,
+	case BadSignature, NotFunded, NoConsent, WrongKey, NotRecovery, NoProof, NotOwner, NotOffered, NotAllowed, ExistsElsewhere,
 		WrongSession, NotGranted, NoNodeConsent:
 		return http.StatusForbidden
 	case NameTaken, StaleSequence, NameBusy, Expired, TooManyNames,
@@ -107,11 +107,13 @@ func httpStatus(c Code) int {
 		ChannelOver, ChannelIsClosing, ExceedsDeposit, StaleAsk, TooSoon, DepositTooSmall, NotHigher, NotClosing, NothingPaid,
 		CommitFirst, CommitImmature, CommitLapsed, CommitExists, LeaseEnded, RecoveryPending, NotStaked, TooManyUnbondings:
 		return http.StatusConflict
+	case Pruned:
+		return http.StatusGone
 	case NotRegistered, NotFound, NoHold, NoChannel, NoAsk, NoCommit, NoRecovery, NotBound:
 		return http.StatusNotFound
-	case RateLimited:
+	case RateLimited, AllowanceUsed:
 		return http.StatusTooManyRequests
-	case OverCapacity, Unavailable:
+	case OverCapacity, Unavailable, RolledBack:
 		return http.StatusServiceUnavailable
 	case Internal:
 		return http.StatusInternalServerError

@@ -1,0 +1,119 @@
+package cashier
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// keepEvery is how often the keeper looks.
+const keepEvery = 5 * time.Second
+
+// keep does beside the engine what takes long: it notes what the ledger promised,
+// takes snapshots and prunes. It ends when Close says so. A failure is told and
+// tried again: what is promised to others stands in blocks, which the engine keeps.
+func (l *Ledger) keep() {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+		}
+		if err := errors.Join(l.notePromise(), l.retain()); err != nil && l.failed() == nil {
+			l.cfg.Logger.Error("ledger's keeping", "err", err)
+		}
+	}
+}
+
+// retain takes a snapshot twice in a Retention, and prunes the blocks up to the
+// newest one that is older than Retention. It does nothing in an archive.
+func (l *Ledger) retain() error {
+	if l.cfg.Retention == 0 {
+		return nil
+	}
+	l.store.keeping.Lock()
+	defer l.store.keeping.Unlock()
+	h := l.head.Load()
+	have, err := listSnapshots(l.cfg.fs, l.dir, l.store.authority, l.cfg.Network)
+	if err != nil {
+		return err
+	}
+	second := int64(l.cfg.Retention / time.Second)
+	newest := baseRow{}
+	if n := len(have); n > 0 {
+		newest = have[n-1]
+	}
+	if h.Height > newest.Height && (newest.Height == 0 || h.Time-newest.Time >= second/2) {
+		start := time.Now()
+		base, err := l.takeSnapshot()
+		if err != nil {
+			return err
+		}
+		if base.Height > newest.Height {
+			have = append(have, base)
+			l.cfg.Logger.Info("snapshot taken", "height", base.Height, "took", time.Since(start))
+		}
+	}
+	begin := l.begin.Load()
+	for _, s := range have {
+		if s.Height > begin && h.Time-s.Time >= second {
+			begin = s.Height
+		}
+	}
+	return l.prune(have, begin)
+}
+
+// prune forgets the blocks up to a snapshot, and the snapshots before it.
+func (l *Ledger) prune(have []baseRow, begin uint64) error {
+	for _, s := range have {
+		if s.Height != begin || begin == l.begin.Load() {
+			continue
+		}
+		signed, err := sealAs(l.key, typeBase, s)
+		if err != nil {
+			return err
+		}
+		if err := l.chore(func() error { return l.store.prune(s.Height, signed) }); err != nil {
+			return fmt.Errorf("prune: %w", err)
+		}
+		l.begin.Store(s.Height)
+		l.cfg.Logger.Info("blocks pruned", "height", s.Height)
+	}
+	for _, s := range have {
+		if s.Height < begin {
+			if err := l.cfg.fs.RemoveAll(snapshotPath(l.cfg.fs, l.dir, s.Height)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// chore has the engine do something to the store between two blocks: nobody else
+// writes there, and a store that fails stops the ledger.
+func (l *Ledger) chore(do func() error) error {
+	done := make(chan error, 1)
+	select {
+	case l.chores <- func() error { err := do(); done <- err; return err }:
+	case <-l.stop:
+		return ErrClosed
+	}
+	return <-done
+}
+
+// prune deletes the blocks up to a height and notes where the ledger begins, both
+// or neither.
+func (s *store) prune(height uint64, base []byte) error {
+	b := s.db.NewBatch()
+	defer b.Close()
+	err := errors.Join(
+		b.DeleteRange(blockKey(0), blockKey(height+1), nil),
+		b.Set(baseKey, base, nil),
+	)
+	if err != nil {
+		return err
+	}
+	return s.commit(b)
+}
