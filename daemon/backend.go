@@ -357,7 +357,7 @@ func explain(err error) error {
 		return control.Errorf(control.Refused, "%w: the service does not listen on this port (\"scn lookup\" shows its ports)", err)
 	case is(syscall.EACCES, fs.ErrPermission):
 		return control.Errorf(control.Refused, "%w: ask whoever serves it to allow this node's ID (scn access allow NAME ID); there, \"scn access explain\" tells which rule decided", err)
-	case is(node.ErrTaken, node.ErrNotOwned, node.ErrNotFounder, cashier.ErrTaken, cashier.ErrNotOwner, cashier.ErrNotOffered, cashier.ErrNoConsent, cashier.ErrTooManyNames, cashier.ErrExistsElsewhere, syscall.EAGAIN, node.ErrPending,
+	case is(node.ErrTaken, node.ErrNotOwned, node.ErrNotFounder, cashier.ErrTaken, cashier.ErrNotOwner, cashier.ErrNotOffered, cashier.ErrNoConsent, cashier.ErrTooManyNames, cashier.ErrExistsElsewhere, syscall.EAGAIN, node.ErrPending, node.ErrNotRecovered,
 		cashier.ErrFunds, cashier.ErrLeaseEnded, cashier.ErrWrongKey, cashier.ErrNotRecovery, cashier.ErrRecoveryPending, cashier.ErrNotStaked, cashier.ErrTooManyUnbondings, cashier.ErrNoProof):
 		return control.Errorf(control.Refused, "%w", err)
 	case is(node.ErrUnknownName, cashier.ErrUnavailable, syscall.EHOSTUNREACH, syscall.ENETUNREACH, os.ErrDeadlineExceeded, context.DeadlineExceeded),

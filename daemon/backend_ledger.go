@@ -66,11 +66,22 @@ func (b backend) LedgerAccount(ctx context.Context, id *identity.AccountID) (con
 		return control.LedgerAccount{}, explainMoney(err)
 	}
 	c := a.Counters
-	return control.LedgerAccount{
+	out := control.LedgerAccount{
 		ID: a.ID, Mine: a.ID == own, Balance: c.Balance(), Available: c.Available(), Reserved: c.DebitsPending,
 		Expected: c.CreditsPending, Debits: c.DebitsPosted, Credits: c.CreditsPosted, Names: a.Names,
-		Height: a.Height, Time: unix(a.Time),
-	}, nil
+		Staked: a.Staked, Key: a.Key, Height: a.Height, Time: unix(a.Time),
+	}
+	for _, u := range a.Unbonding {
+		out.Unbonding = append(out.Unbonding, control.Unbonding{ID: u.ID, Amount: u.Amount, Since: unix(u.Since), Due: unix(u.Due)})
+	}
+	if !a.Recovery.IsZero() {
+		out.Recovery = &a.Recovery
+	}
+	if !a.NewKey.IsZero() {
+		since, due := unix(a.RecoverySince), unix(a.RecoveryDue)
+		out.NewKey, out.RecoverySince, out.RecoveryDue = &a.NewKey, &since, &due
+	}
+	return out, nil
 }
 
 // Transfer implements control.Backend.
@@ -154,8 +165,22 @@ func about(op cashier.Operation) string {
 		return string(op.Name)
 	case cashier.Issue:
 		return fmt.Sprintf("%s to %s", op.Amount, op.To)
+	case cashier.RevealName:
+		return string(op.Name)
+	case cashier.RenewName:
+		return string(op.Name)
 	case cashier.Redeem:
 		return op.Amount.String()
+	case cashier.Stake:
+		return op.Amount.String()
+	case cashier.Unstake:
+		return op.Amount.String()
+	case cashier.RotateKey:
+		return "to key " + op.Key.String()
+	case cashier.Recover:
+		return op.Account.String()
+	case cashier.Bind:
+		return op.Node.String()
 	case cashier.Transfer:
 		parts := make([]string, len(op.Moves))
 		for i, m := range op.Moves {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"scn.alt/scn/cashier"
 	"scn.alt/scn/daemon/node"
@@ -57,4 +58,23 @@ func TestLedgerParameters(t *testing.T) {
 	if err := setParameters(&p, nil); !errors.Is(err, node.ErrRequest) {
 		t.Errorf("nothing: %v", err)
 	}
+}
+
+// What is read is whole seconds, never negative, and comes back as it is shown.
+func FuzzParseDuration(f *testing.F) {
+	for _, text := range []string{"", "d", "0d", "7d", "65535d", "65536d", "-1d", "90s", "36h0m0s", "500ms", "1.5h", "9999999h"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := parseDuration(text)
+		if err != nil {
+			return
+		}
+		if d < 0 || d%time.Second != 0 {
+			t.Errorf("%q is %s", text, d)
+		}
+		if again, err := parseDuration(durationText(d)); d < 65536*day && (err != nil || again != d) {
+			t.Errorf("%q is %s, shown as %q: %s, %v", text, d, durationText(d), again, err)
+		}
+	})
 }

@@ -22,6 +22,7 @@ type Backend interface {
 	VerdictBackend
 	DrainBackend
 	LedgerBackend
+	CustodyBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
 	Ping(ctx context.Context, name string) (Ping, error)
@@ -91,6 +92,7 @@ func Handler(b Backend) http.Handler {
 	handleVerdicts(mux, b)
 	handleDrain(mux, b)
 	handleLedger(mux, b)
+	handleCustody(mux, b)
 	return mux
 }
 

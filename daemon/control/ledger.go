@@ -61,8 +61,18 @@ type LedgerAccount struct {
 	Debits  voucher.Amount `json:"debits"`
 	Credits voucher.Amount `json:"credits"`
 	Names   uint32         `json:"names"`
-	Height  uint64         `json:"height"`
-	Time    time.Time      `json:"time"`
+	// Staked is put aside as a pledge, Unbonding on its way back from there.
+	Staked    voucher.Amount `json:"staked"`
+	Unbonding []Unbonding    `json:"unbonding,omitempty"`
+	// Key signs for the account. Recovery may give it another one, which is NewKey
+	// while that is under way.
+	Key           identity.AccountID  `json:"key"`
+	Recovery      *identity.AccountID `json:"recovery,omitempty"`
+	NewKey        *identity.AccountID `json:"new_key,omitempty"`
+	RecoverySince *time.Time          `json:"recovery_since,omitempty"`
+	RecoveryDue   *time.Time          `json:"recovery_due,omitempty"`
+	Height        uint64              `json:"height"`
+	Time          time.Time           `json:"time"`
 }
 
 // LedgerBlock is one block.

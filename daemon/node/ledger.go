@@ -22,6 +22,7 @@ type ledgerAPI interface {
 	Lookup(ctx context.Context, n name.Name) (cashier.Answer, error)
 	Status(ctx context.Context) (cashier.Status, error)
 	Account(ctx context.Context, id identity.AccountID) (cashier.Account, error)
+	Bindings(ctx context.Context, node identity.NodeID) (cashier.Bindings, error)
 }
 
 // NameInfo is what is known of a name.
@@ -63,7 +64,7 @@ func (n *Node) openLedger() error {
 		}
 		n.client, n.books = c, c
 	}
-	n.wallet = cashier.NewWallet(n.account, file.ID, n.books, n.Now)
+	n.wallet = cashier.NewWalletOf(n.account, n.signing, file.ID, n.books, n.Now)
 	return nil
 }
 

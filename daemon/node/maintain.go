@@ -26,6 +26,10 @@ func (n *Node) maintain(ctx context.Context) error {
 	for {
 		warned = n.checkClock(warned)
 		settled := n.maintainServices(ctx, renewed)
+		if err := n.settleKeys(ctx); err != nil {
+			settled = false
+			n.log.Debug("rotation of the account's key not settled", "err", err)
+		}
 		if time.Since(namesDone) > namesInterval {
 			if err := n.refreshNames(ctx); err != nil {
 				settled = false

@@ -40,7 +40,9 @@ type Node struct {
 	dir     Directory
 	lock    *os.File
 	key     identity.PrivateKey
-	account identity.PrivateKey
+	account identity.AccountID
+	hello   identity.PrivateKey // the account's first key, by which peers know it
+	signing identity.PrivateKey // signs for the account, at the start
 	log     *slog.Logger
 	sal     *sal.Node
 	router  *routing.Router
@@ -74,6 +76,7 @@ type Node struct {
 	servicesMu sync.Mutex // one change of the services at a time
 	pending    pendingNames
 	held       heldNames
+	keysMu     sync.Mutex // one change of the account's keys at a time
 
 	mu       sync.RWMutex // guards services
 	services map[identity.ServiceID]*served
@@ -109,7 +112,10 @@ func (n *Node) load() error {
 	if n.key, err = n.dir.NodeKey(); err != nil {
 		errs = append(errs, err)
 	}
-	if n.account, err = n.dir.AccountKey(); err != nil {
+	if n.account, n.signing, err = n.dir.accountIdentity(); err != nil {
+		errs = append(errs, err)
+	}
+	if n.hello, err = n.dir.AccountKey(); err != nil {
 		errs = append(errs, err)
 	}
 	file, _, err := n.dir.Network()
@@ -157,7 +163,7 @@ func (n *Node) open() error {
 	if n.names, err = naming.OpenNames(registry{n}, n.namesConfig()); err != nil {
 		return err
 	}
-	hello, err := access.Hello(n.account, n.ID())
+	hello, err := access.Hello(n.hello, n.ID())
 	if err != nil {
 		return err
 	}
@@ -298,7 +304,7 @@ func (n *Node) adoptAllow(s Service) error {
 func (n *Node) ID() identity.NodeID { return n.key.Node() }
 
 // Account returns the account that owns this node's names.
-func (n *Node) Account() identity.AccountID { return n.account.Account() }
+func (n *Node) Account() identity.AccountID { return n.account }
 
 // Sessions returns the session layer.
 func (n *Node) Sessions() *sal.Node { return n.sal }

@@ -270,7 +270,7 @@ func (n *Node) claim(ctx context.Context, nm name.Name) (claimed, bool, error) {
 	switch {
 	case answer.State == naming.Registered && mine && answer.Record.Service == key.Service():
 		return claimed{id: key.Service(), secret: key, registered: true, undo: func() {}}, true, nil
-	case answer.State == naming.Registered && answer.Record.Owner != n.account.Account():
+	case answer.State == naming.Registered && answer.Record.Owner != n.account:
 		// Somebody else's: a grant is what it takes.
 		rec, _, err := n.router.NewestService(ctx, answer.Record.Service)
 		if err == nil {
