@@ -222,6 +222,7 @@ func (d *daemon) openMetrics(ctx context.Context, group *errgroup.Group) error {
 	}
 	layers := map[string]func() any{
 		"sal":     func() any { return d.node.Sessions().Metrics() },
+		"meter":   func() any { return d.node.Meter().Metrics() },
 		"routing": func() any { return d.node.Router().Metrics() },
 		"naming":  func() any { return d.node.Names().Metrics() },
 		"access":  func() any { return d.node.AccessMetrics() },

@@ -31,6 +31,8 @@ type Conn struct {
 	reset       atomic.Bool // SetLinger(0)
 	writing     sync.Mutex  // held by Write, and while the sending direction is ended
 	deadlines   sync.Mutex  // serialises write deadlines with the end of writing
+	// readCredit and writeCredit are where a direction waits that is not paid for.
+	readCredit, writeCredit credit
 }
 
 var (
@@ -43,7 +45,8 @@ var aLongTimeAgo = time.Unix(1, 0)
 
 func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// Read implements io.Reader.
+// Read implements io.Reader. What a meter does not let through it holds back, and an
+// error of the meter's ends the session.
 func (c *Conn) Read(p []byte) (int, error) {
 	if !c.accepted.Load() {
 		if err := c.await(); err != nil {
@@ -55,8 +58,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	c.win.waiting.Store(false)
 	if n > 0 {
 		c.win.add(n)
-		if err := c.take(n); err != nil {
-			return n, c.opErr("read", c.readError(err))
+		if unpaid := c.takeAll(n, &c.readCredit); unpaid != nil {
+			return 0, c.opErr("read", c.readError(unpaid))
 		}
 	}
 	if err != nil {
@@ -94,14 +97,20 @@ func (c *Conn) write(p []byte) (int, error) {
 	if c.closed.Load() {
 		return 0, c.opErr("write", ErrClosed)
 	}
-	if err := c.take(len(p)); err != nil {
-		return 0, c.opErr("write", c.writeError(err))
+	for sent := 0; ; {
+		n, err := c.take(Sent, len(p)-sent, &c.writeCredit)
+		if err != nil {
+			return sent, c.opErr("write", c.writeError(err))
+		}
+		m, err := c.str.Write(p[sent : sent+n])
+		sent += m
+		if err != nil {
+			return sent, c.opErr("write", c.writeError(streamError(err)))
+		}
+		if sent == len(p) {
+			return sent, nil
+		}
 	}
-	n, err := c.str.Write(p)
-	if err != nil {
-		err = c.opErr("write", c.writeError(streamError(err)))
-	}
-	return n, err
 }
 
 func (c *Conn) writeError(err error) error {
@@ -155,6 +164,7 @@ func (c *Conn) endWriting() {
 	c.deadlines.Lock()
 	c.writeClosed.Store(true)
 	_ = c.str.SetWriteDeadline(aLongTimeAgo)
+	c.writeCredit.stop()
 	c.deadlines.Unlock()
 	c.writing.Lock()
 	_ = c.str.Close()
@@ -180,6 +190,7 @@ func (c *Conn) CloseRead() error {
 		return c.opErr("close", ErrClosed)
 	}
 	if c.readClosed.CompareAndSwap(false, true) {
+		c.readCredit.stop()
 		c.str.CancelRead(codeClosed)
 	}
 	return nil
@@ -214,6 +225,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	if c.closed.Load() {
 		return c.opErr("set", ErrClosed)
 	}
+	c.readCredit.setDeadline(t)
 	return c.str.SetReadDeadline(t)
 }
 
@@ -227,6 +239,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if c.writeClosed.Load() {
 		return nil
 	}
+	c.writeCredit.setDeadline(t)
 	return c.str.SetWriteDeadline(t)
 }
 

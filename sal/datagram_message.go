@@ -18,6 +18,7 @@ const (
 	kindFrame = 2 // an opaque frame of the meter of a session
 	kindPing  = 3
 	kindPong  = 4
+	kindMeter = 5 // an opaque frame from one node's meter to the other's
 )
 
 // datagramMessage is the head of one QUIC datagram.
@@ -27,6 +28,7 @@ const (
 //	kindFrame  kind (1) ‖ flow (varint) ‖ payload
 //	kindPing   kind (1) ‖ token (8) ‖ service ID (32)
 //	kindPong   kind (1) ‖ token (8) ‖ status (1)
+//	kindMeter  kind (1) ‖ payload
 //
 // Ping and pong have exactly this length. Rules for adding a kind: append; an
 // unknown kind is dropped and counted.
@@ -52,6 +54,8 @@ func (m *datagramMessage) Len() int {
 		return 1 + 8 + identity.Size
 	case kindPong:
 		return 1 + 8 + 1
+	case kindMeter:
+		return 1 + len(m.Payload)
 	}
 	return 1 + quicvarint.Len(uint64(m.Flow)) + len(m.Payload)
 }
@@ -66,6 +70,8 @@ func (m *datagramMessage) Append(b []byte) []byte {
 	case kindPong:
 		b = binary.BigEndian.AppendUint64(b, m.Token)
 		return append(b, byte(m.Status))
+	case kindMeter:
+		return append(b, m.Payload...)
 	case kindPart:
 		b = quicvarint.Append(b, uint64(m.Flow))
 		b = quicvarint.Append(b, m.Number)
@@ -115,6 +121,9 @@ func (m *datagramMessage) parse(b []byte) error {
 			return errTruncated
 		}
 		m.Token, m.Status = binary.BigEndian.Uint64(b), Status(b[8])
+		return nil
+	case kindMeter:
+		m.Payload = b
 		return nil
 	}
 	return errVersion

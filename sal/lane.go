@@ -87,10 +87,18 @@ func (q *quicLane) send(m *datagramMessage, f *flowQueue) bool {
 	}
 	o := outgoingPool.Get().(*outgoing)
 	o.n, o.queued = len(m.Append(o.buf[:0])), time.Now()
+	if m.Kind == kindWhole || m.Kind == kindPart {
+		o.owner, o.size = f.owner, len(m.Payload)
+	}
 	surplus := q.queue.push(f, o)
-	if surplus != nil {
+	switch surplus {
+	case nil:
+	case o: // the caller hears of it
 		q.dropped.Add(1)
-		outgoingPool.Put(surplus)
+		o.free()
+	default:
+		q.dropped.Add(1)
+		surplus.drop()
 	}
 	q.start.Do(func() { q.link.wg.Go(q.sendLoop) })
 	return surplus != o
@@ -104,7 +112,7 @@ func (q *quicLane) sendLoop() {
 			q.dropped.Add(1)
 			old := stale
 			stale, old.next = old.next, nil
-			outgoingPool.Put(old)
+			old.drop()
 		}
 		if o == nil {
 			select {
@@ -115,14 +123,16 @@ func (q *quicLane) sendLoop() {
 			}
 		}
 		err := q.link.quic.SendDatagram(o.buf[:o.n])
-		outgoingPool.Put(o)
 		switch {
 		case err == nil:
 			q.sent.Add(1)
+			o.free()
 		case q.link.ctx.Err() != nil:
+			o.free()
 			return
 		default:
 			q.dropped.Add(1)
+			o.drop()
 		}
 	}
 }
@@ -146,6 +156,10 @@ func (q *quicLane) receiveLoop() {
 			q.link.answerPing(&m)
 		case kindPong:
 			q.link.node.pings.answer(q.link.peer, m.Token, m.Status)
+		case kindMeter:
+			if meter := q.link.node.cfg.Meter; meter != nil {
+				meter.Frame(q.link.peer, m.Payload)
+			}
 		default:
 			q.dispatch(&m, raw)
 		}

@@ -27,6 +27,22 @@ type outgoing struct {
 	n      int
 	queued time.Time
 	next   *outgoing
+	// owner is the session that was metered for it, for size bytes; nil for others.
+	owner *session
+	size  int
+}
+
+// drop gives the bytes back that the session's meter has counted, and o to the pool.
+func (o *outgoing) drop() {
+	if o.owner != nil {
+		o.owner.untake(o.size)
+	}
+	o.free()
+}
+
+func (o *outgoing) free() {
+	o.owner = nil
+	outgoingPool.Put(o)
 }
 
 var outgoingPool = sync.Pool{New: func() any { return new(outgoing) }}
@@ -34,6 +50,7 @@ var outgoingPool = sync.Pool{New: func() any { return new(outgoing) }}
 // flowQueue is what one flow has waiting. The zero value is empty. It belongs to
 // the sendQueue.
 type flowQueue struct {
+	owner       *session // whose datagrams are metered; nil: nobody's
 	first, last *outgoing
 	n           int
 	next        *flowQueue // whose turn comes after this one's

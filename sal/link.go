@@ -36,6 +36,7 @@ type link struct {
 	wg        sync.WaitGroup
 
 	pings       flowQueue     // pings and pongs; the lane's
+	frames      flowQueue     // of the meter; the lane's
 	established sync.Once     // hello received
 	greeted     chan struct{} // closed when it was
 	loss        lossWatch     // of the relays' loop
@@ -276,6 +277,9 @@ func (l *link) helloExtension() []byte {
 	defer l.mu.Unlock()
 	return slices.Clone(l.said)
 }
+
+// roundTrip returns the smoothed round trip time.
+func (l *link) roundTrip() time.Duration { return l.quic.ConnectionStats().SmoothedRTT }
 
 // usable reports whether new sessions may be opened on the link.
 func (l *link) usable() bool {

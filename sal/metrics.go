@@ -15,6 +15,7 @@ type counters struct {
 	connections, dialFailures, restarts, notAdmitted atomic.Uint64
 	dials, accepted, rejected                        atomic.Uint64
 	unauthorized, overCapacity, malformed            atomic.Uint64
+	unpaidDatagrams                                  atomic.Uint64
 	lostSent, lostReceived, lostDropped, lostMangled atomic.Uint64 // datagrams of links that ended
 }
 
@@ -39,6 +40,8 @@ type Metrics struct {
 	// DatagramsSent, DatagramsReceived and DatagramsDropped count those of packet
 	// sessions; DatagramsMalformed what was no message at all.
 	DatagramsSent, DatagramsReceived, DatagramsDropped, DatagramsMalformed uint64
+	// DatagramsUnpaid counts those of packet sessions that the meter did not let through.
+	DatagramsUnpaid uint64
 	// HomeRelays, AilingRelays and OtherRelays are where this node is registered now:
 	// at home relays that are well or are not, and at those of its peers.
 	HomeRelays, AilingRelays, OtherRelays int
@@ -61,7 +64,7 @@ func (n *Node) Metrics() Metrics {
 		HandshakesPending: n.guard.pending.Load(), MemoryReserved: n.budget.nominal.Load(),
 		DatagramsSent: c.lostSent.Load(), DatagramsReceived: c.lostReceived.Load(),
 		DatagramsDropped: c.lostDropped.Load(), DatagramsMalformed: c.lostMangled.Load(),
-		Underlay: n.carrier.metrics(),
+		DatagramsUnpaid: c.unpaidDatagrams.Load(), Underlay: n.carrier.metrics(),
 	}
 	m.HomeRelays, m.OtherRelays, m.AilingRelays = n.relays.counts()
 	if n.relay != nil {

@@ -57,6 +57,7 @@ func newPacketConn(s *session) *PacketConn {
 // attach routes the flow's datagrams to c.
 func (c *PacketConn) attach() {
 	c.deliver = c.receiveDatagram
+	c.queued.owner = c.session
 	c.lane.register(c.flow, c.session)
 }
 
@@ -121,14 +122,15 @@ func (c *PacketConn) wakeReader() {
 // ReadDatagram returns the next datagram, which is the caller's: it needs no
 // buffer of MaxDatagram bytes as Read does.
 func (c *PacketConn) ReadDatagram() ([]byte, error) {
-	b, err := c.next()
-	if err != nil {
-		return nil, c.opErr("read", err)
+	for {
+		b, err := c.next()
+		if err != nil {
+			return nil, c.opErr("read", err)
+		}
+		if c.takeDatagram(Received, len(b)) {
+			return b, nil
+		}
 	}
-	if err := c.take(len(b)); err != nil {
-		return nil, c.opErr("read", err)
-	}
-	return b, nil
 }
 
 // Read returns the next datagram. What does not fit into p is lost, as with UDP.
@@ -198,10 +200,7 @@ func (c *PacketConn) next() ([]byte, error) {
 func (c *PacketConn) Write(p []byte) (int, error) {
 	err := c.writable(len(p))
 	if err == nil {
-		err = c.take(len(p))
-	}
-	if err == nil {
-		err = c.send(p, true)
+		err = c.sendTaken(p, true)
 	}
 	if err != nil && !errors.Is(err, ErrFull) {
 		return 0, c.opErr("write", err)
@@ -209,19 +208,28 @@ func (c *PacketConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TryWrite is Write for a caller that must not wait, neither for room, whatever the
-// write deadline, nor for a meter's credit: instead the datagram is dropped and
-// ErrFull returned.
+// TryWrite is Write for a caller that must not wait for room, whatever the write
+// deadline: instead the datagram is dropped and ErrFull returned, as also for one that
+// a meter does not let through.
 func (c *PacketConn) TryWrite(p []byte) error {
 	err := c.writable(len(p))
-	if a := c.account.Load(); err == nil && a != nil && len(p) > 0 && !a.Take(len(p)) {
-		err = ErrFull
-	}
 	if err == nil {
-		err = c.send(p, false)
+		err = c.sendTaken(p, false)
 	}
 	if err != nil && !errors.Is(err, ErrFull) {
 		err = c.opErr("write", err)
+	}
+	return err
+}
+
+// sendTaken sends one datagram that the meter lets through; ErrFull if it does not.
+func (c *PacketConn) sendTaken(p []byte, wait bool) error {
+	if !c.takeDatagram(Sent, len(p)) {
+		return ErrFull
+	}
+	err := c.send(p, wait)
+	if err != nil {
+		c.untake(len(p))
 	}
 	return err
 }

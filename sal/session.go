@@ -51,6 +51,7 @@ type session struct {
 	ctx      context.Context // ends with the session
 	cancel   context.CancelFunc
 	account  atomic.Pointer[meterAccount]
+	early    atomic.Int64             // bytes written before there was an account
 	deliver  func(m *datagramMessage) // of a packet session
 	queued   flowQueue                // the lane's
 	closed   atomic.Bool
@@ -119,8 +120,9 @@ func (s *session) await() error {
 	s.info.Start = s.node.cfg.Clock()
 	if err := s.beginMetering(); err != nil {
 		s.answered = err
-		s.str.CancelRead(codeReset)
-		s.str.CancelWrite(codeReset)
+		code := errorCode(err)
+		s.str.CancelRead(code)
+		s.str.CancelWrite(code)
 		return err
 	}
 	s.answer = answerReader{}
@@ -147,11 +149,14 @@ func (s *session) beginMetering() error {
 	if err := s.export(); err != nil {
 		return err
 	}
-	account, err := meter.Begin(s.info, s.sendFrame)
+	info := s.info
+	info.RTT, info.End = s.link.roundTrip, s.End
+	account, err := meter.Begin(info, s.sendFrame)
 	if err != nil {
 		return err
 	}
 	s.account.Store(&meterAccount{account})
+	s.countEarly()
 	s.lane.register(s.flow, s)
 	return nil
 }
@@ -172,15 +177,6 @@ func (s *session) sendFrame(frame []byte) {
 		return
 	}
 	s.lane.send(&datagramMessage{Kind: kindFrame, Flow: s.flow, Payload: frame}, &s.queued)
-}
-
-// take counts n bytes, and waits for credit when it is used up.
-func (s *session) take(n int) error {
-	a := s.account.Load()
-	if a == nil || n == 0 || a.Take(n) {
-		return nil
-	}
-	return a.Wait(s.ctx)
 }
 
 // receive handles one datagram of the session's flow.

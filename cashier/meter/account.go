@@ -102,6 +102,9 @@ func (a *Account) Take(received bool, n int) bool {
 	return true
 }
 
+// Return uncounts n bytes that were taken to be sent and were not.
+func (a *Account) Return(n int) { a.used.Add(-int64(n)) }
+
 // takeLease asks the till for more, and takes n of it.
 func (a *Account) takeLease(n int64) bool {
 	a.mu.Lock()

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"scn.alt/scn/cashier"
+	"scn.alt/scn/cashier/meter"
 	"scn.alt/scn/daemon/access"
 	"scn.alt/scn/daemon/verdict"
 	"scn.alt/scn/naming"
@@ -52,10 +53,17 @@ type Node struct {
 	client  *cashier.Client // nil on the authority
 	books   ledgerAPI       // whichever of the two there is
 	wallet  *cashier.Wallet
+	meter   *meter.Meter
 	rules   *Rulebook
 	gate    *verdict.Gate
 	// newRules tells that the rules have changed. Its capacity is one.
 	newRules chan struct{}
+
+	// What the meter asks about money; nil: every service is free, and this node pays
+	// for none. Set before openMeter.
+	channels meter.Channels
+	asks     meter.Asks
+	usage    meter.Usage
 
 	accounts   accountTable // which accounts the peers have proved
 	admissions admissions   // what the rules said
@@ -171,13 +179,16 @@ func (n *Node) open() error {
 		return err
 	}
 	n.tunnels = &tunnels{n: n, state: blockage{blind: time.Now()}}
+	if err := n.openMeter(); err != nil {
+		return fmt.Errorf("metering: %w", err)
+	}
 	n.sal, err = sal.Open(sal.Config{
 		Key: n.key, Network: n.Network().ID, Listen: n.cfg.Listen, Advertise: n.cfg.Advertise,
 		Resolver: resolver{n.router, n.tunnels}, Authorizer: n.authorize, Admit: n.admit, LocatorsChanged: n.locatorsChanged,
 		IgnoreInterface: n.cfg.IgnoreInterface, AllowLoopback: n.cfg.AllowLoopback,
 		Relay: n.cfg.Relay, BootstrapRelays: n.bootstrapRelays, RelaysChanged: n.router.ObserveRelays,
 		LinkPolicy: n.cfg.LinkPolicy, Duplicate: n.cfg.Duplicate,
-		Resumed:      n.resumed,
+		Resumed: n.resumed, Meter: sessionMeter{n.meter},
 		MemoryBudget: n.cfg.MemoryBudget, Hello: hello, Logger: n.log.With("layer", "sal"),
 	})
 	if err != nil {
@@ -241,6 +252,9 @@ func (n *Node) Close() error {
 		}
 		if n.sal != nil {
 			errs = append(errs, n.sal.Close())
+		}
+		if n.meter != nil {
+			errs = append(errs, n.meter.Close())
 		}
 		errs = append(errs, n.gate.Close())
 		n.stopServices()
