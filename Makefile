@@ -64,9 +64,9 @@ unit: ## unit tests under the race detector
 lean: ## memory and allocations, which the race detector distorts
 	$(GO) test -count=1 -timeout 5m -run 'Memory|IsSmall|Alloc' ./sal ./sal/path ./sal/relay ./sal/underlay
 
-sim: ## the path machine through ten thousand seeds, money through 100,000 operations
+sim: ## the path machine through ten thousand seeds, money through a million operations
 	$(GO) test -count=1 -timeout 10m -run TestSimulation ./sal/path -seeds 10000
-	$(GO) test -count=1 -timeout 10m -run TestMoneyAgainstModel ./cashier -operations 100000
+	$(GO) test -count=1 -timeout 10m -run TestMoneyAgainstModel ./cashier -operations 1000000
 
 sim-inspect: ## inspections through 2,000 epochs: cheating providers, lying inspectors (1 minute)
 	$(GO) run ./conformance/inspectsim

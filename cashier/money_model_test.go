@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 	"scn.alt/scn/routing/identity"
 )
 
-var operationsWanted = flag.Int("operations", 2000, "operations of the money model; 100000 takes a minute")
+var operationsWanted = flag.Int("operations", 0, "operations of the money model; default 100,000, under the race detector 4000")
 
 // moneyModel is the money part of the ledger written down as plainly as possible:
 // maps, big enough numbers, no lists of what is due.
@@ -28,6 +29,7 @@ type moneyModel struct {
 	done       map[modelID]modelDone
 	issued     int
 	redeemed   int
+	market     marketModel
 }
 
 type modelAccount struct{ has, reserved, expected int }
@@ -72,10 +74,12 @@ func (m *moneyModel) begin(now int64) {
 		}
 	}
 	maps.DeleteFunc(m.done, func(_ modelID, d modelDone) bool { return over(d.until) })
+	m.beginMarket()
 }
 
 func (m *moneyModel) clone() *moneyModel {
 	c := *m
+	c.market = m.market.clone()
 	c.accounts, c.holds, c.done = map[identity.AccountID]*modelAccount{}, map[modelID]*modelHold{}, maps.Clone(m.done)
 	for id, a := range m.accounts {
 		v := *a
@@ -144,8 +148,9 @@ func (m *moneyModel) operate(tx Transaction) Code {
 		if fee := int(m.parameters.TransferFee); fee > 0 && tx.Account != founder {
 			return m.pay(tx.Account, founder, fee)
 		}
+		return Accepted
 	}
-	return Accepted
+	return m.operateMarket(tx)
 }
 
 func (m *moneyModel) pay(from, to identity.AccountID, amount int) Code {
@@ -217,9 +222,13 @@ func (m *moneyModel) compare(t *rapid.T, state memory) {
 	if rows[holdRef] != len(m.holds) || rows[transferRef] != len(m.done) {
 		t.Fatalf("%d holds and %d IDs, want %d and %d", rows[holdRef], rows[transferRef], len(m.holds), len(m.done))
 	}
+	if rows[channelRef] != 1+3*len(m.market.channels) || rows[vestingRef] != len(m.market.vests) || rows[askRef] != len(m.market.asks) {
+		t.Fatalf("%d rows of channels, %d that vest, %d asks, want those of %+v", rows[channelRef], rows[vestingRef], rows[askRef], m.market)
+	}
+	m.compareMarket(t, state)
 	if q := state[string(queueKey)]; q != nil {
 		row, err := decodeQueue(q)
-		if err != nil || int(row.entries) != len(m.holds)+len(m.done) {
+		if err != nil || int(row.entries) != len(m.holds)+len(m.done)+len(m.market.hangs) {
 			t.Fatalf("queue %+v, %v", row, err)
 		}
 	}
@@ -270,7 +279,8 @@ func madeUp(account identity.AccountID, until int64, op Operation) Transaction {
 
 // anyPayment draws a transaction about money that passes its check. Most settle
 // one of the holds that were made.
-func anyPayment(t *rapid.T, now int64, holds []modelID) Transaction {
+func anyPayment(t *rapid.T, m *moneyModel, holds []modelID) Transaction {
+	now := m.time
 	accounts := []identity.AccountID{founder.Account(), alice.Account(), bob.Account(), key(7).Account()}
 	who := rapid.SampledFrom(accounts).Draw(t, "who")
 	id := transferNumber(rapid.Uint64Range(1, 40).Draw(t, "id"))
@@ -278,6 +288,10 @@ func anyPayment(t *rapid.T, now int64, holds []modelID) Transaction {
 	amount := voucher.Amount(rapid.Uint64Range(1, 60).Draw(t, "amount"))
 	if rapid.IntRange(0, 9).Draw(t, "id") > 0 {
 		id = transferNumber(rapid.Uint64().Filter(func(n uint64) bool { return n != 0 }).Draw(t, "id"))
+	}
+	if rapid.Bool().Draw(t, "market") {
+		until = max(until, now+rapid.SampledFrom([]int64{100, 100, -1}).Draw(t, "later"))
+		return anyMarket(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)), m, who, id, until)
 	}
 	tx := madeUp(who, until, Issue{id, rapid.SampledFrom(accounts).Draw(t, "to"), amount})
 	switch rapid.IntRange(0, 9).Draw(t, "kind") {
@@ -325,10 +339,18 @@ func TestMoneyAgainstModel(t *testing.T) {
 	operations, codes := 0, map[Code]int{}
 	const perRun = 200
 	run := func(t *rapid.T) {
-		state, app := begun(t, Parameters{MaxNames: 1, SupplyCap: 1000, TransferFee: voucher.Amount(rapid.IntRange(0, 1).Draw(t, "fee"))},
-			GenesisBalance{alice.Account(), 400}, GenesisBalance{bob.Account(), 400})
+		p := Parameters{
+			MaxNames: 1, SupplyCap: 1000, TransferFee: voucher.Amount(rapid.IntRange(0, 1).Draw(t, "fee")),
+			SettlementFee: rapid.SampledFrom([]uint32{0, 100_000, 333_333}).Draw(t, "settlement fee"),
+			VestingShare:  rapid.SampledFrom([]uint32{0, 500_000, million}).Draw(t, "vesting share"),
+			VestingEpochs: rapid.SampledFrom([]uint32{0, 1, 3}).Draw(t, "vesting epochs"),
+			CloseGrace:    rapid.SampledFrom([]uint32{0, 30, 150}).Draw(t, "grace"),
+			EpochSeconds:  rapid.SampledFrom([]uint32{0, 40, 100}).Draw(t, "epoch"),
+			MinDeposit:    voucher.Amount(rapid.IntRange(0, 5).Draw(t, "least deposit")),
+		}
+		state, app := begun(t, p, GenesisBalance{alice.Account(), 400}, GenesisBalance{bob.Account(), 400})
 		m := &moneyModel{
-			issued:   800,
+			issued: 800, market: newMarketModel(),
 			accounts: map[identity.AccountID]*modelAccount{alice.Account(): {has: 400}, bob.Account(): {has: 400}}, holds: map[modelID]*modelHold{}, done: map[modelID]modelDone{},
 		}
 		if _, err := read(state, parametersKey, &m.parameters); err != nil {
@@ -338,13 +360,13 @@ func TestMoneyAgainstModel(t *testing.T) {
 		var holds []modelID
 		now := int64(1000)
 		for height, n := uint64(1), 0; n < perRun; height++ {
-			now += rapid.SampledFrom([]int64{0, 0, 1, 1, 3, 3, 16, 60, MaxValidity / 4}).Draw(t, "pause")
+			now += rapid.SampledFrom([]int64{0, 0, 1, 1, 3, 3, 16, 16, 40, 60, 60, 100, 160, 700, MaxValidity / 4}).Draw(t, "pause")
 			m.begin(now)
 			txs := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Transaction {
 				if len(past) > 0 && rapid.IntRange(0, 5).Draw(t, "repeat") == 0 {
 					return rapid.SampledFrom(past).Draw(t, "past")
 				}
-				return anyPayment(t, now, holds)
+				return anyPayment(t, m, holds)
 			}), 1, 20).Draw(t, "transactions")
 			n += len(txs)
 			h := Header{Version: RulesVersion, Network: network, Height: height, Time: now, AppHash: app}
@@ -380,17 +402,26 @@ func TestMoneyAgainstModel(t *testing.T) {
 			m.compare(t, state)
 		}
 	}
-	for operations < *operationsWanted && !t.Failed() {
+	wanted := *operationsWanted
+	if wanted == 0 {
+		wanted = map[bool]int{false: 100_000, true: 4_000}[raceEnabled]
+	}
+	for operations < wanted && !t.Failed() {
 		rapid.Check(t, run)
+	}
+	t.Logf("%d operations: %v", operations, codes)
+	if wanted < 50_000 {
+		return // too few for every code to come
 	}
 	for _, code := range []Code{
 		Accepted, Expired, BadDeadline, DuplicateID, InsufficientFunds, NoHold, NotAllowed, HoldSettled, ExceedsHold, CapExceeded,
+		NoChannel, ChannelOver, ChannelIsClosing, ExceedsDeposit, WrongSession, NoAsk, StaleAsk, TooSoon, DepositTooSmall, NotHigher,
+		NotClosing, NotGranted, NothingPaid, BadSignature,
 	} {
 		if codes[code] == 0 {
 			t.Errorf("%d operations, and %q never came", operations, code)
 		}
 	}
-	t.Logf("%d operations: %v", operations, codes)
 }
 
 // A broken sum stops the machine, whichever row it is in, and says what it found.
