@@ -40,6 +40,9 @@ func (l *Ledger) retain() error {
 	if err != nil {
 		return err
 	}
+	if have, err = l.ownSnapshots(have); err != nil {
+		return err
+	}
 	second := int64(l.cfg.Retention / time.Second)
 	newest := baseRow{}
 	if n := len(have); n > 0 {
@@ -63,6 +66,22 @@ func (l *Ledger) retain() error {
 		}
 	}
 	return l.prune(have, begin)
+}
+
+// ownSnapshots removes snapshots of a ledger that was here before a restore.
+func (l *Ledger) ownSnapshots(have []baseRow) (out []baseRow, err error) {
+	for _, s := range have {
+		kept, err := l.keeps(Checkpoint{Height: s.Height, Block: s.Block})
+		if err == nil && !kept {
+			err = l.cfg.fs.RemoveAll(snapshotPath(l.cfg.fs, l.dir, s.Height))
+		} else if kept {
+			out = append(out, s)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // prune forgets the blocks up to a snapshot, and the snapshots before it.

@@ -82,6 +82,9 @@ const (
 func openLedgerStore(dir string, cfg Config) (*store, head, error) {
 	fail := func(err error) (*store, head, error) { return nil, head{}, fmt.Errorf("open ledger %s: %w", dir, err) }
 	fs, path := cfg.fs, cfg.fs.PathJoin(dir, storeDir)
+	if err := errors.Join(finishRestore(fs, dir), fs.RemoveAll(fs.PathJoin(dir, backupDir)), fs.RemoveAll(fs.PathJoin(dir, restoringDir))); err != nil {
+		return fail(err)
+	}
 	if _, err := fs.Stat(path); errors.Is(err, os.ErrNotExist) {
 		if err := createStore(dir, path, cfg); err != nil {
 			return fail(err)
@@ -216,6 +219,16 @@ func (s *store) commit(b *pebble.Batch) (err error) {
 		}
 	}()
 	return b.Commit(pebble.Sync)
+}
+
+// checkpoint links the store's files into a new folder, as of one block. What is in
+// memory is flushed first: Pebble does not open the checkpoint of a store that was
+// opened after a power cut and has not flushed since.
+func (s *store) checkpoint(path string, opts ...pebble.CheckpointOption) error {
+	if err := s.db.Flush(); err != nil {
+		return err
+	}
+	return s.db.Checkpoint(path, opts...)
 }
 
 func (s *store) readHead(r reader, h *head) (bool, error) {
