@@ -17,6 +17,7 @@ import (
 	"scn.alt/scn/daemon/control"
 	"scn.alt/scn/daemon/node"
 	"scn.alt/scn/daemon/verdict"
+	"scn.alt/scn/naming"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/record"
@@ -102,6 +103,12 @@ func (b backend) Lookup(ctx context.Context, text string) (control.Lookup, error
 		return control.Lookup{}, explain(err)
 	}
 	out := control.Lookup{Name: string(r.Name), ServiceID: r.Service, Source: r.Source, AgeSeconds: r.Age.Seconds()}
+	if r.Source == string(naming.FromRegistry) {
+		if err := b.prove(ctx, r, &out); err != nil {
+			return control.Lookup{}, explain(err)
+		}
+		r.Service = out.ServiceID
+	}
 	rec, candidates, err := b.d.node.Providers(ctx, r.Service)
 	if err != nil {
 		return out, explain(err)

@@ -225,6 +225,28 @@ type Lookup struct {
 	Source string `json:"source"`
 	// AgeSeconds is how long ago the answer was learnt.
 	AgeSeconds float64 `json:"age_seconds"`
+	// Proof is of the ledger's word on the name; nil for IDs and petnames, and where
+	// Unproved says why.
+	Proof    *Proof `json:"proof,omitempty"`
+	Unproved string `json:"unproved,omitempty"`
+	// Liars are nodes that answered something else than was proved.
+	Liars []Liar `json:"liars,omitempty"`
+}
+
+// Proof says under which checkpoint of the ledger an answer was proved.
+type Proof struct {
+	Height  uint64    `json:"height"`
+	Block   string    `json:"block"`
+	AppHash string    `json:"app_hash"`
+	Signed  time.Time `json:"signed"`
+	// AgeSeconds is how long ago it was signed.
+	AgeSeconds float64 `json:"age_seconds"`
+}
+
+// Liar is a node that answers what is not so.
+type Liar struct {
+	NodeID identity.NodeID `json:"node_id"`
+	What   string          `json:"what"`
 }
 
 // Provider is one node that may provide a service.

@@ -58,6 +58,7 @@ func (n *Node) openLedger() error {
 		c, err := cashier.NewClient(cashier.ClientConfig{
 			Network: file.ID, Authorities: file.Authorities, Dial: n.dialAuthority,
 			Timeout: 5 * time.Second, Attempts: 2, Clock: n.Now,
+			Checkpoints: seenCheckpoint{n.dir, n.log.With("layer", "cashier")},
 		})
 		if err != nil {
 			return err

@@ -19,6 +19,9 @@ func (a *app) lookupCommand() *cobra.Command {
 	return a.reads(&cobra.Command{
 		Use:   "lookup NAME|ID",
 		Short: "show what a name means and who provides it",
+		Long: `Shows what a name means and who provides it. The ledger proves it: its answer is
+checked against a checkpoint signed a moment ago, and nodes that serve an older or a
+forged record are named.`,
 		Example: example("scn lookup files", "scn lookup files.top --json",
 			"scn lookup fgpkbg5ync7xia5wwhreyog2dmlsowsmyauxh6rdxu2r3bre5fyisvyc"),
 		Args: cobra.ExactArgs(1),
@@ -36,6 +39,15 @@ func (a *app) lookupCommand() *cobra.Command {
 				line(w, "service ID", v.ServiceID)
 				line(w, "addresses", optional(v.IPv4)+" "+optional(v.IPv6))
 				line(w, "answer", fmt.Sprintf("from %s, %.0f s old", v.Source, v.AgeSeconds))
+				switch {
+				case v.Proof != nil:
+					line(w, "proof", fmt.Sprintf("proved at height %d, signed by the ledger %.0f s ago", v.Proof.Height, v.Proof.AgeSeconds))
+				case v.Unproved != "":
+					line(w, "proof", "none: "+v.Unproved)
+				}
+				for _, l := range v.Liars {
+					line(w, "liar", fmt.Sprintf("node %s %s", l.NodeID, l.What))
+				}
 				for _, p := range v.Ports {
 					line(w, "port", fmt.Sprintf("%d/%s", p.Number, p.Protocol))
 				}
