@@ -7,7 +7,7 @@ const (
 	burstInterval = 250 * time.Millisecond
 	// lossMemory is how long after a loss data that goes unanswered is taken to be
 	// lost, though the path answers: it is sent again, at most maxReminders times in a
-	// row. QUIC itself waits longer each time, ten seconds after a bad two.
+	// row. QUIC itself waits twice as long each time.
 	lossMemory   = 10 * time.Second
 	maxReminders = 6
 	// silenceLeast is how long data must go unanswered at least.
