@@ -50,6 +50,7 @@ type train struct {
 	links []*netns.Link
 	at    []int // the network each modem is on
 	loss  []float64
+	dark  bool // in a tunnel
 
 	programs *programs
 	ticker   *overlay.Echo
@@ -153,23 +154,19 @@ func (w *World) atoms(steps []Step) []atom {
 			list = append(list, atom{s.At, s.Modem, fmt.Sprintf("modem %d: %.0f %% loss for %v", s.Modem, s.Loss*100, round(s.Lasts)), func(t *train) {
 				t.ride.Bursts++
 				t.loss[s.Modem] = s.Loss
-				t.air(s.Modem, false)
+				t.air(s.Modem)
 			}})
 			list = append(list, atom{s.At + s.Lasts, s.Modem, fmt.Sprintf("modem %d: no loss", s.Modem), func(t *train) {
 				t.loss[s.Modem] = 0
-				t.air(s.Modem, false)
+				t.air(s.Modem)
 			}})
 		case Tunnel:
 			list = append(list, atom{s.At, 0, fmt.Sprintf("a tunnel of %v", s.Lasts), func(t *train) {
 				t.ride.Tunnels++
-				for m := range t.links {
-					t.air(m, true)
-				}
+				t.tunnel(true)
 			}})
 			list = append(list, atom{s.At + s.Lasts, 0, "out of the tunnel", func(t *train) {
-				for m := range t.links {
-					t.air(m, false)
-				}
+				t.tunnel(false)
 			}})
 		}
 	}
@@ -181,14 +178,22 @@ func (w *World) atoms(steps []Step) []atom {
 func (t *train) handover(modem, network int) {
 	t.at[modem] = network
 	p := t.cells[modem][network]
-	t.air(modem, false)
+	t.air(modem)
 	t.links[modem].Move(p.LAN, p.next())
 }
 
+// tunnel takes the train into one, or out.
+func (t *train) tunnel(dark bool) {
+	t.dark = dark
+	for m := range t.links {
+		t.air(m)
+	}
+}
+
 // air sets the conditions between a modem and its network.
-func (t *train) air(modem int, dark bool) {
+func (t *train) air(modem int) {
 	c := air
-	c.Loss, c.Blackout = t.loss[modem], dark
+	c.Loss, c.Blackout = t.loss[modem], t.dark
 	// The conditions are valid by construction.
 	_ = t.cells[modem][t.at[modem]].Wire.Set(c, c)
 }
