@@ -44,6 +44,7 @@ var parts = []struct {
 }
 
 func main() {
+	reach.Populate()
 	b := &bench{}
 	flag.StringVar(&b.binary, "scn", "bin/scn", "the scn binary")
 	flag.IntVar(&b.moves, "moves", 100, "how often both move at once")

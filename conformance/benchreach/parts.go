@@ -167,6 +167,7 @@ func (b *bench) crowd(ctx context.Context) error {
 		t := newTable("", "NONE", "ALL", "WANTED")
 		t.row("resident memory, MB", c.Empty/1e6, c.Full/1e6, "< 400")
 		t.print()
+		fmt.Printf("(%d bytes each; the nodes were %d processes)\n", c.PerNode(), c.Processes)
 		return nil
 	})
 }

@@ -2,8 +2,6 @@ package reach
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,12 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"scn.alt/scn/conformance/netns"
 	"scn.alt/scn/conformance/overlay"
-	"scn.alt/scn/routing/identity"
-	"scn.alt/scn/routing/record"
-	"scn.alt/scn/sal"
 )
 
 // Crowd is a relay with many nodes registered.
@@ -24,27 +18,23 @@ type Crowd struct {
 	// Registered is how many the relay says there are, Took how long that took.
 	Registered int
 	Took       time.Duration
+	// Processes is how many the nodes are spread over.
+	Processes int
 	// Empty and Full are the relay's resident memory before and with them.
 	Empty, Full int64
 }
 
-// openFiles is how many a node of the crowd has, with some to spare.
-const openFiles = 8
+// PerNode is how much of the relay's memory one of the nodes takes.
+func (c Crowd) PerNode() int64 { return (c.Full - c.Empty) / int64(max(1, c.Registered)) }
 
-// Crowd registers many nodes, all of this process, with the founder's daemon, and
-// returns what that takes there. They stay for a while before it is measured, so
+// Crowd registers many nodes with the founder's daemon, and returns what that takes
+// there. They are of copies of this program, whose main calls [Populate]: one process
+// may not open files enough for all. They stay for a while before it is measured, so
 // that keep-alives and all are in it.
 func (w *World) Crowd(ctx context.Context, count int, stay time.Duration) (c Crowd, err error) {
-	limit := unix.Rlimit{Cur: uint64(count*openFiles + 4096), Max: uint64(count*openFiles + 4096)}
-	var now unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
+	most, err := nodesPerProcess()
+	if err != nil {
 		return c, err
-	}
-	if now.Cur < limit.Cur {
-		limit.Max = max(limit.Max, now.Max)
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-			return c, fmt.Errorf("%d nodes need %d open files: %w", count, limit.Cur, err)
-		}
 	}
 	status, err := w.Founder.Status(ctx)
 	if err != nil {
@@ -53,43 +43,35 @@ func (w *World) Crowd(ctx context.Context, count int, stay time.Duration) (c Cro
 	if c.Empty, err = resident(w.Founder.PID()); err != nil {
 		return c, err
 	}
-	at := record.Candidate{
-		Node: status.NodeID, Locators: []netip.AddrPort{netip.AddrPortFrom(w.Founder.Link.Addr4(), overlay.Port)},
-		Expires: time.Now().Add(time.Hour),
-	}
 	host := w.Host("crowd", w.Place(Public)).Host
-	nodes := make([]*sal.Node, 0, count)
+	ctx, cancel := context.WithCancel(ctx)
+	var parts []*netns.Cmd
 	defer func() {
-		_ = each(nodes, func(n *sal.Node) error { return n.Close() })
+		cancel() // kills them
+		for _, p := range parts {
+			_ = p.Wait()
+		}
 	}()
 	began := time.Now()
-	for len(nodes) < count {
-		host.Do(func() {
-			for range min(100, count-len(nodes)) {
-				var n *sal.Node
-				n, err = sal.Open(sal.Config{
-					Key: identity.NewKeyFromSeed(seed(len(nodes))), Network: status.Network.ID,
-					BootstrapRelays: func() []record.Candidate { return []record.Candidate{at} },
-					Resolver:        deaf(at.Locators[0]),
-				})
-				if err != nil {
-					return
-				}
-				nodes = append(nodes, n)
-			}
-		})
-		if err != nil {
-			return c, fmt.Errorf("node %d of %d: %w", len(nodes), count, err)
+	for first := 0; first < count; first += most {
+		part := population{
+			Relay: status.NodeID, Network: status.Network.ID, First: first, Count: min(most, count-first),
+			At: netip.AddrPortFrom(w.Founder.Link.Addr4(), overlay.Port),
 		}
-		// No faster than they are taken: a flood is another measurement.
-		if err := w.registered(ctx, &c, len(nodes)-500); err != nil {
+		cmd, err := part.command(ctx, host)
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			return c, err
+		}
+		parts = append(parts, cmd)
+		// One after the other: a flood is another measurement.
+		if err := w.registered(ctx, &c, first+part.Count-registeringMost); err != nil {
 			return c, err
 		}
 	}
-	if err := w.registered(ctx, &c, count); err != nil {
-		return c, err
-	}
-	c.Took = time.Since(began)
+	c.Took, c.Processes = time.Since(began), len(parts)
 	if err := pause(ctx, stay); err != nil {
 		return c, err
 	}
@@ -100,15 +82,22 @@ func (w *World) Crowd(ctx context.Context, count int, stay time.Duration) (c Cro
 	return c, err
 }
 
+// patience is how long no further node may be registered before the rest are given up.
+// On a busy machine some are not answered in time, and wait longer after each try.
+const patience = 3 * time.Minute
+
 // registered waits until the relay says that so many nodes are registered.
 func (w *World) registered(ctx context.Context, c *Crowd, want int) error {
-	for deadline := time.Now().Add(2 * time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; {
 		status, err := w.Founder.Status(ctx)
 		if err != nil {
 			return err
 		}
-		if status.Relay != nil {
-			c.Registered = status.Relay.Registrations
+		if r := status.Relay; r != nil {
+			if r.Registrations > c.Registered {
+				deadline = time.Now().Add(patience)
+			}
+			c.Registered = r.Registrations
 		}
 		if c.Registered >= want {
 			return nil
@@ -120,10 +109,6 @@ func (w *World) registered(ctx context.Context, c *Crowd, want int) error {
 			return err
 		}
 	}
-}
-
-func seed(n int) [32]byte {
-	return sha256.Sum256(binary.BigEndian.AppendUint64([]byte("crowd"), uint64(n)))
 }
 
 // resident returns a process's resident memory in bytes.

@@ -10,7 +10,10 @@ import (
 	"scn.alt/scn/conformance/netns"
 )
 
-func TestMain(m *testing.M) { netns.Main(m) }
+func TestMain(m *testing.M) {
+	Populate()
+	netns.Main(m)
+}
 
 // plainWorld is an Internet without an overlay.
 func plainWorld(t *testing.T) *World {

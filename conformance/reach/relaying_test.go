@@ -42,7 +42,7 @@ func TestCrowd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	each := (c.Full - c.Empty) / count
+	each := c.PerNode()
 	t.Logf("%d nodes in %v: %d MB before, %d MB with them, %d kB for each", c.Registered, c.Took, c.Empty/1e6, c.Full/1e6, each/1000)
 	if each > 400_000 {
 		t.Errorf("%d kB for each registered node", each/1000)
