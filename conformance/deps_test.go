@@ -49,7 +49,7 @@ const owners = `
 	github.com/libp2p                    routing/...          the DHT is an implementation of finding
 	github.com/multiformats              routing/...          only libp2p speaks it
 	github.com/miekg/dns                 naming/... conformance/...  DNS messages end at the naming layer
-	github.com/cockroachdb/pebble        cashier/...          the ledger alone is on disk
+	github.com/cockroachdb/pebble        cashier/... proofofservice/...  the ledger, and what an inspector measured
 	github.com/transparency-dev          cashier/tree         logs of RFC 6962 are kept in one place
 	github.com/cometbft                  cashier/comet        one engine of two
 	github.com/songgao/water             tun/...              the edge alone has a device
@@ -72,6 +72,9 @@ const unreachable = `
 	tun/...      github.com/libp2p/go-libp2p      the edge sees net.Conn
 	naming/...   github.com/quic-go/quic-go       names are looked up through interfaces
 	naming/...   github.com/libp2p/go-libp2p      names are looked up through interfaces
+	proofofservice/...  github.com/quic-go/quic-go     a visit sees net.Conn
+	proofofservice/...  github.com/libp2p/go-libp2p    the daemon tells of nodes
+	proofofservice/evidence  github.com/cockroachdb/pebble  the vocabulary keeps nothing
 	cashier/...  github.com/quic-go/quic-go       the ledger's API is served on any net.Listener
 	cashier/...  github.com/libp2p/go-libp2p      the ledger's API is served on any net.Listener
 	routing/...  github.com/cockroachdb/pebble    records live in the DHT

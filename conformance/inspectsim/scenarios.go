@@ -135,11 +135,12 @@ func lying(out io.Writer, s size, seed uint64) []*scene {
 			return good(w.fancy, row), false
 		}},
 	}
-	worlds := []*world{lyingWorld(s, seed, nil)}
+	worlds := make([]*world, 0, 1+len(scenes))
+	worlds = append(worlds, lyingWorld(s, seed, nil))
 	for _, c := range scenes {
 		worlds = append(worlds, lyingWorld(s, seed, c.lie))
 	}
-	together(worlds, func(w *world) { w.run() })
+	together(worlds, (*world).run)
 	honest := worlds[0]
 	fmt.Fprintf(out, "%d of %d operators lie     honest providers' scores   honest     liars found       honest inspectors\n", s.liars(), s.operators)
 	fmt.Fprintf(out, "                          mean moved  worst moved    suspended  (epochs, median)  accused\n")

@@ -116,10 +116,12 @@ const (
 	Carrier
 	// Funds: there was nothing to pay with.
 	Funds
+	// Internal: the inspector's own program failed.
+	Internal
 	reasons
 )
 
-var reasonNames = [reasons]string{"", "uplink", "boundary", "clock", "own move", "carrier", "funds"}
+var reasonNames = [reasons]string{"", "uplink", "boundary", "clock", "own move", "carrier", "funds", "internal"}
 
 // String returns the reason in words, "" for none.
 func (r Reason) String() string {
@@ -143,11 +145,8 @@ const (
 
 // String returns the class's name.
 func (c Class) String() string {
-	switch c {
-	case Fixed:
-		return "fixed"
-	case Mobile:
-		return "mobile"
+	if c < classes {
+		return [classes]string{"fixed", "mobile"}[c]
 	}
 	return "unknown"
 }

@@ -11,7 +11,7 @@ import (
 const MaxLabel = 32
 
 // ErrLabel is returned for a text that is no label.
-var ErrLabel = errors.New("evidence: a label has 1 to 32 of a-z, 0-9, - and .")
+var ErrLabel = errors.New("evidence: a label has 1 to 32 of a-z, 0-9, dash and dot")
 
 // Label is the operator, or the network, an inspector belongs to, as its admission
 // says. Two inspectors are independent when both their labels differ: a state

@@ -48,11 +48,11 @@ func MerklePath(leaves []Hash, i int) []Hash {
 	if n == 1 {
 		return nil
 	}
-	if k := split(n); i < k {
+	k := split(n)
+	if i < k {
 		return append(MerklePath(leaves[:k], i), MerkleRoot(leaves[k:]))
-	} else {
-		return append(MerklePath(leaves[k:], i-k), MerkleRoot(leaves[:k]))
 	}
+	return append(MerklePath(leaves[k:], i-k), MerkleRoot(leaves[:k]))
 }
 
 // Included reports whether path proves that leaf is number i of the n leaves of

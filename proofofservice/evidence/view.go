@@ -42,15 +42,13 @@ const (
 // CheckOf returns what an outcome says of a provider of the table's class: an
 // answer that is too late, or a gap that is too long, is a failure.
 func (t *Table) CheckOf(o Outcome) Check {
-	switch o.Verdict {
-	case Omitted, Void:
+	switch {
+	case o.Verdict <= Void:
 		return Uncounted
-	case Wrong, Overcharged:
+	case o.Verdict == Wrong || o.Verdict == Overcharged:
 		return False
-	case Pass:
-		if o.Latency < t.LatencyFail && o.Gap < t.GapFail {
-			return Good
-		}
+	case o.Verdict == Pass && o.Latency < t.LatencyFail && o.Gap < t.GapFail:
+		return Good
 	}
 	return Bad
 }
