@@ -187,7 +187,7 @@ func (c *Client) openName(before *SignedCheckpoint, n name.Name, b []byte) (Answ
 		return Answer{}, err
 	}
 	if r.Service != row.Service || r.Owner != row.Owner || r.Sequence != row.Sequence || r.Height != row.Height ||
-		r.Released != row.Released || !bytes.Equal(r.Transaction, row.Transaction) {
+		r.Released != row.Released || !r.Released && r.Lease != ends.until(&row) || !bytes.Equal(r.Transaction, row.Transaction) {
 		return Answer{}, errors.New("the record is not what was proved")
 	}
 	out.Registered, out.Record, out.Signed = !row.Released, r, reply.Record
