@@ -171,7 +171,7 @@ func (l *Ledger) Close() error {
 	if err := l.failed(); err != nil {
 		return err // Pebble's locks may be held for ever; the process should end
 	}
-	return l.store.close()
+	return errors.Join(l.notePromise(), l.store.close())
 }
 
 // Submit brings a signed transaction into a block and returns when it is on the

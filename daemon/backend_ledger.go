@@ -129,13 +129,14 @@ func (b backend) SetLedgerParameters(ctx context.Context, q control.ParametersRe
 // VerifyLedger implements control.Backend.
 func (b backend) VerifyLedger(ctx context.Context, progress func(control.LedgerProgress)) (control.LedgerStatus, error) {
 	s, err := b.d.node.VerifyLedger(ctx, func(p cashier.Progress) {
-		progress(control.LedgerProgress{Height: p.Height, Of: p.Of, Transactions: p.Transactions})
+		progress(progressOf(p))
 	})
 	return b.ledgerStatusOf(s), explainMoney(err)
 }
 
 func (b backend) ledgerStatusOf(s cashier.Status) control.LedgerStatus {
-	return control.LedgerStatus{
+	return b.booksOf(control.LedgerStatus{
+		Pruned: s.Pruned,
 		Height: s.Height, Block: s.Block.String(), AppHash: s.AppHash.String(), BlockTime: unix(s.BlockTime), Time: unix(s.Time),
 		Rules: s.Rules, Authority: b.d.node.Ledger() != nil,
 		Parameters: parametersOf(s.Parameters, identity.AccountID(s.Network)),
@@ -143,7 +144,7 @@ func (b backend) ledgerStatusOf(s cashier.Status) control.LedgerStatus {
 			Issued: s.Supply.Issued, Redeemed: s.Supply.Redeemed, Circulating: s.Supply.Circulating(),
 			Reserved: s.Supply.Pending, Treasury: s.Supply.Treasury, Accounts: s.Supply.Accounts,
 		},
-	}
+	})
 }
 
 func paymentOf(id voucher.TransferID, r cashier.Receipt) control.Payment {
@@ -205,14 +206,14 @@ func explainMoney(err error) error {
 		return control.Errorf(control.Failed, "%w", err)
 	case is(cashier.ErrZeroAmount, cashier.ErrDeadline, cashier.ErrUnknown, cashier.ErrTooLarge):
 		return control.Errorf(control.BadRequest, "%w", err)
-	case is(cashier.ErrNoHold, cashier.ErrNotFound):
+	case is(cashier.ErrNoHold, cashier.ErrPruned, cashier.ErrNotFound):
 		return control.Errorf(control.NotFound, "%w", err)
 	case is(cashier.ErrDuplicateID):
 		return control.Errorf(control.Refused, "%w: choose another --id, or leave it out", err)
 	case is(cashier.ErrCap):
 		return control.Errorf(control.Refused, "%w (\"scn network params supply_cap=A\" raises the cap)", err)
 	case is(cashier.ErrFunds, cashier.ErrOverflow, cashier.ErrHoldSettled, cashier.ErrExceedsHold, cashier.ErrNotAllowed,
-		cashier.ErrWrongNetwork, cashier.ErrSignature, cashier.ErrExpired, cashier.ErrStaleSequence, cashier.ErrRateLimited):
+		cashier.ErrWrongNetwork, cashier.ErrSignature, cashier.ErrExpired, cashier.ErrStaleSequence, cashier.ErrRateLimited, cashier.ErrRolledBack, cashier.ErrAllowanceUsed, cashier.ErrNotFunded):
 		return control.Errorf(control.Refused, "%w", err)
 	case is(cashier.ErrUnreachable, cashier.ErrOverCapacity):
 		return control.Errorf(control.Unreachable, "%w (\"scn doctor\" looks for the cause)", err)

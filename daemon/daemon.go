@@ -183,6 +183,7 @@ func (d *daemon) nodeConfig() node.Config {
 	s := d.plan.settings
 	decides, wake, _ := s.Verdict.config() // Validate has reported its faults
 	tunName, pool, prefix := s.TUN.Name, d.plan.pool, address.Prefix(d.plan.network.ID)
+	keep, _ := s.Ledger.keep() // Validate has checked it
 	return node.Config{
 		Dir: d.plan.cfg.Dir, Listen: d.plan.listen, Advertise: addrPorts(s.Advertise), Mobile: s.Mobile, Region: s.Region,
 		AllowLoopback: s.AllowLoopback, MemoryBudget: s.MemoryBudget << 20,
@@ -194,6 +195,7 @@ func (d *daemon) nodeConfig() node.Config {
 		},
 		Relay: s.Relay.config(), TunnelListen: s.Relay.tunnelListen(),
 		KeepNames:   !s.RenewNames,
+		KeepBlocks:  keep,
 		PortMapping: s.NAT.PortMapping && !s.AllowLoopback,
 		LinkPolicy:  d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },

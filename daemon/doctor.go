@@ -80,6 +80,7 @@ func Doctor(ctx context.Context, dir string) []Finding {
 		return append(findings, Finding{"daemon", Bad, err.Error(), "look at its log"})
 	}
 	findings = append(findings, checkGateway(os.DirFS("/proc"), settings.Gateway, true)...)
+	findings = append(findings, checkBooks(ctx, client)...)
 	return append(findings, checkRunning(ctx, status)...)
 }
 

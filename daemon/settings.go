@@ -56,6 +56,7 @@ type Settings struct {
 	// Links are the policies of this host's links, by patterns of their names.
 	Links   LinkSettings    `toml:"links" reload:"yes"`
 	Gateway GatewaySettings `toml:"gateway"`
+	Ledger  LedgerSettings  `toml:"ledger"`
 	Control ControlSettings `toml:"control"`
 	Metrics MetricsSettings `toml:"metrics"`
 	Log     LogSettings     `toml:"log"`
@@ -133,6 +134,29 @@ type DNSSettings struct {
 	Unknown string `toml:"unknown" help:"names never seen while the authority is down: upstream or servfail"`
 }
 
+// LedgerSettings configure the ledger of an authority.
+type LedgerSettings struct {
+	// Archive keeps every block for ever. Default true.
+	Archive bool `toml:"archive" help:"an authority keeps every block of the ledger for ever"`
+	// Retention is how long blocks are kept otherwise. Default 720h; at least 1h.
+	Retention string `toml:"retention" help:"how long blocks are kept where archive is false"`
+}
+
+// keep returns how long blocks are kept, 0 for ever.
+func (s LedgerSettings) keep() (time.Duration, error) {
+	d, err := time.ParseDuration(s.Retention)
+	if err == nil && d < time.Hour {
+		err = fmt.Errorf("%s, want at least 1h", d)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ledger.retention: %w", err)
+	}
+	if s.Archive {
+		d = 0
+	}
+	return d, nil
+}
+
 // ControlSettings configure the control socket.
 type ControlSettings struct {
 	// Socket is its path. Default /run/scn/scn.sock for root's default directory,
@@ -202,6 +226,7 @@ func DefaultSettings() Settings {
 		TUN:          TUNSettings{Enabled: true, Name: "scn0", IPv4Pool: "198.18.0.0/15"},
 		Gateway:      GatewaySettings{DeviceFlows: 512},
 		DNS:          DNSSettings{Mode: "auto", Unknown: "upstream"},
+		Ledger:       LedgerSettings{Archive: true, Retention: "720h"},
 		Control:      ControlSettings{Group: "scn"},
 		Log:          LogSettings{Level: "info", Format: "text"},
 		Verdict:      VerdictSettings{Timeout: "10s", WakeTimeout: "20s", Held: 256, HeldPerService: 64, HeldPerPeer: 16},
@@ -275,6 +300,9 @@ func (s Settings) Validate() error {
 		errs = append(errs, err)
 	}
 	if err := s.Gateway.validate(s.TUN); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := s.Ledger.keep(); err != nil {
 		errs = append(errs, err)
 	}
 	if s.MemoryBudget < 16 || s.MemoryBudget > 1<<20 {

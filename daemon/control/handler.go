@@ -22,6 +22,7 @@ type Backend interface {
 	VerdictBackend
 	DrainBackend
 	LedgerBackend
+	BooksBackend
 	CustodyBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
@@ -92,6 +93,7 @@ func Handler(b Backend) http.Handler {
 	handleVerdicts(mux, b)
 	handleDrain(mux, b)
 	handleLedger(mux, b)
+	handleBooks(mux, b)
 	handleCustody(mux, b)
 	return mux
 }

@@ -27,6 +27,12 @@ type LedgerStatus struct {
 	Authority  bool              `json:"authority"`
 	Parameters []LedgerParameter `json:"parameters"`
 	Supply     LedgerSupply      `json:"supply"`
+	// Pruned is the height up to which blocks are kept no more.
+	Pruned uint64 `json:"pruned"`
+	// ClockHeldSeconds is how far the authority's clock jumped without its operator's
+	// word, and RolledBack what it promised and does not have. Of its own ledger only.
+	ClockHeldSeconds float64 `json:"clock_held_seconds,omitempty"`
+	RolledBack       string  `json:"rolled_back,omitempty"`
 }
 
 // LedgerParameter is one rule the founder set. Unit and About say more, for people.
@@ -118,6 +124,8 @@ type ParametersRequest struct {
 
 // LedgerProgress is how far a verification has come.
 type LedgerProgress struct {
+	// From is the block it began after: 0, or where blocks were pruned.
+	From         uint64 `json:"from"`
 	Height       uint64 `json:"height"`
 	Of           uint64 `json:"of"`
 	Transactions uint64 `json:"transactions"`

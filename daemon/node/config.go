@@ -63,6 +63,8 @@ type Config struct {
 	// KeepNames leaves the leases of this account's names alone. Default: they are
 	// renewed before they end, whatever that costs.
 	KeepNames bool
+	// KeepBlocks is how long an authority's ledger keeps blocks. Default 0: for ever.
+	KeepBlocks time.Duration
 	// Verdict decides about the sessions that a service's rules ask about. Default:
 	// the user alone does. Its Clock and Logger are the node's.
 	Verdict verdict.Config

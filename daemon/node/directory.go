@@ -26,6 +26,7 @@ const (
 	servicesDir     = "services"
 	stateDir        = "state"
 	ledgerDir       = "ledger"
+	promisedFile    = "ledger.promised" // outside the ledger: a restore must not touch it
 	lockFile        = "lock"
 	settingsFile    = "scn.toml"
 	networkFileSize = 64 << 10

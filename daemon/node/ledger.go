@@ -49,6 +49,7 @@ func (n *Node) openLedger() error {
 		}
 		l, err := cashier.Open(n.dir.join(ledgerDir), n.key, cashier.Config{
 			Network: file.ID, Balances: balances, RealZone: n.cfg.RealZone, Clock: n.Now, Logger: n.log.With("layer", "cashier"),
+			Retention: n.cfg.KeepBlocks, Promised: n.dir.join(promisedFile),
 		})
 		if err != nil {
 			return fmt.Errorf("ledger: %w", err)

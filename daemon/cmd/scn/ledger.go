@@ -29,6 +29,7 @@ anything unless the network's founder sets it ("scn network params").`,
 	}
 	cmd.AddCommand(
 		a.ledgerStatus(), a.ledgerBlocks(), a.ledgerAccount(), a.ledgerVerify(), a.ledgerParams(),
+		a.ledgerClock(), a.ledgerBackup(), a.ledgerRestore(),
 		a.ledgerPayment("transfer", "pay another account", `transfer pays credits of this node's account to another.
 
 A payment counts once under its ID, for 23 hours: where it is not known whether one
@@ -91,6 +92,15 @@ func printLedger(w io.Writer, s control.LedgerStatus) {
 	}
 	line(w, "issued", fmt.Sprintf("%s, redeemed %s%s", s.Supply.Issued, s.Supply.Redeemed, supplyCap))
 	line(w, "treasury", s.Supply.Treasury)
+	if s.Pruned > 0 {
+		line(w, "pruned", fmt.Sprintf("blocks up to %d", s.Pruned))
+	}
+	if s.Authority {
+		printHeld(w, s.ClockHeldSeconds)
+	}
+	if s.RolledBack != "" {
+		line(w, "put back", s.RolledBack+": no transactions are taken; see scn ledger restore --help")
+	}
 }
 
 func (a *app) ledgerBlocks() *cobra.Command {
@@ -241,7 +251,15 @@ authority signed. It changes nothing.`,
 				return err
 			}
 			return a.print(s, func(w io.Writer) {
-				line(w, "right", fmt.Sprintf("%d blocks, %d transactions in %.1f s", last.Height, last.Transactions, time.Since(start).Seconds()))
+				line(w, "right", fmt.Sprintf("%d blocks, %d transactions in %.1f s", last.Height-last.From, last.Transactions, time.Since(start).Seconds()))
+				switch {
+				case last.From > 0 && s.Authority:
+					line(w, "from", fmt.Sprintf("the snapshot of block %d, which was checked as well", last.From))
+				case last.From > 0:
+					line(w, "from", fmt.Sprintf("block %d: earlier ones are pruned, so signatures and the chain were checked, not the rules", last.From+1))
+				default:
+					line(w, "from", "the beginning")
+				}
 				printLedger(w, s)
 			})
 		},
