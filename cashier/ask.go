@@ -1,6 +1,7 @@
 package cashier
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -119,6 +120,8 @@ func decodeAsk(b []byte) (a askRow, err error) {
 			if *v.ask, err = voucher.ParseAsk(rest[:voucher.AskSize]); err != nil {
 				return a, fmt.Errorf("%w: ask row: %w", ErrCorrupt, err)
 			}
+		} else if !bytes.Equal(rest[:voucher.AskSize], make([]byte, voucher.AskSize)) {
+			return a, fmt.Errorf("%w: ask row with an ask that is none", ErrCorrupt)
 		}
 		rest = rest[voucher.AskSize:]
 	}

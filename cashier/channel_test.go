@@ -672,3 +672,86 @@ func TestFullBatch(t *testing.T) {
 	}
 	m.verify()
 }
+
+// A broken sum of the market stops the machine, whichever row it is in.
+func TestBrokenMarket(t *testing.T) {
+	const now, expiry = 1000, 1300
+	id := benchChannel(1)
+	vesting := vestingReference(bob.Account(), expiry)
+	build := func() memory {
+		p := DefaultParameters()
+		p.VestingShare, p.VestingEpochs = 500_000, 1
+		state, _ := begun(t, p)
+		withChannels(state, 2, session.Public())
+		row := benchChannels(session.Public())
+		row.expires = expiry
+		row.next = vesting
+		state[string(channelKey(id))] = row.append(nil)
+		state[string(bucketKey(expiry>>dueShift))] = channelReference(id, listExpiry).append(nil)
+		state[string(vesting.key())] = vestingRow{amount: 10}.append(nil)
+		state[string(queueKey)] = queueRow{now >> dueShift, 2}.encode()
+		state[string(marketKey)] = marketRow{last: now, escrowed: 2 << 40, vesting: 10, open: 2}.encode()
+		state[string(moneyKey(VestingAccount(network)))] = Counters{CreditsPosted: 10}.encode()
+		total := totals{debitsPosted: wide{0, 2<<40 + 10}, creditsPosted: wide{0, 2<<40 + 10}, issued: 2<<40 + 10, accounts: 2}
+		state[string(totalsKey)] = total.encode()
+		state[string(moneyKey(SupplyAccount(network)))] = Counters{DebitsPosted: 2<<40 + 10}.encode()
+		return state
+	}
+	// A settlement, and then the time at which the channel expires and what vests is due.
+	paid := voucher.Amount(0)
+	run := func(state memory) error {
+		settle := madeUp(bob.Account(), now+100, SettleChannel{transferNumber(1), promise(id, 1, 100).Append(nil)})
+		for _, at := range []int64{now, now + 100, now + 200, expiry + 20, expiry + 40, 1820} {
+			txs := []Transaction{settle}
+			if at != now {
+				txs = nil
+			}
+			out, err := Apply(state, Header{Version: RulesVersion, Network: network, Height: 1, Time: at}, txs)
+			if err != nil {
+				return err
+			}
+			if at == now {
+				paid = out.Results[0].Paid
+			}
+			_ = state.put(out.Changes)
+		}
+		return nil
+	}
+	if err := run(build()); err != nil || paid != 100 {
+		t.Fatalf("whole: paid %d, %v", paid, err)
+	}
+	market := func(m memory, f func(*marketRow)) {
+		row, _ := readMarket(m)
+		f(&row)
+		m[string(marketKey)] = row.encode()
+	}
+	channel := func(m memory, f func(*channelRow)) {
+		var row channelRow
+		_ = decodeChannel(m[string(channelKey(id))], &row)
+		f(&row)
+		m[string(channelKey(id))] = row.append(nil)
+	}
+	for name, alter := range map[string]func(memory){
+		"escrowed":  func(m memory) { market(m, func(r *marketRow) { r.escrowed++ }) },
+		"vesting":   func(m memory) { market(m, func(r *marketRow) { r.vesting-- }) },
+		"escrow":    func(m memory) { m[string(moneyKey(EscrowAccount(network)))] = Counters{CreditsPosted: 1}.encode() },
+		"deposit":   func(m memory) { channel(m, func(r *channelRow) { r.deposit += 3 << 40 }) },
+		"settled":   func(m memory) { channel(m, func(r *channelRow) { r.settled = r.deposit + 1 }) },
+		"a vesting": func(m memory) { m[string(vesting.key())] = vestingRow{amount: 11}.append(nil) },
+		"a list":    func(m memory) { delete(m, string(channelKey(id))) },
+	} {
+		state := build()
+		alter(state)
+		err := func() (err error) {
+			defer func() {
+				if r := recover(); r != nil {
+					err = fmt.Errorf("panic: %v", r)
+				}
+			}()
+			return run(state)
+		}()
+		if !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

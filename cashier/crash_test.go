@@ -62,7 +62,7 @@ func (c *cutter) MaybeError(op errorfs.Op) error {
 
 func (c *cutter) String() string { return "cutter" }
 
-// Power is cut at every write and sync of a run with names and money: no
+// Power is cut at every write and sync of a run with names, money and channels: no
 // acknowledged transaction is ever lost, none counts twice, and the chain always
 // verifies and goes on.
 func TestPowerCutEverywhere(t *testing.T) {
@@ -70,6 +70,8 @@ func TestPowerCutEverywhere(t *testing.T) {
 	now := epoch
 	clock := func() time.Time { return now }
 	config := Config{Network: network, Clock: clock, Tick: time.Hour, Balances: []GenesisBalance{{alice.Account(), 1000}}}
+	config.Parameters = DefaultParameters()
+	config.Parameters.CloseGrace = 20
 	disk := vfs.NewCrashableMem()
 	cut := &cutter{disk: disk, random: rand.New(rand.NewPCG(uint64(seed), 0))}
 	running := config
@@ -78,10 +80,12 @@ func TestPowerCutEverywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range uint64(16) {
+	var channel voucher.ChannelID
+	var opening OpenChannel
+	for i := range uint64(32) {
 		var signed []byte
 		until := now.Unix() + 60
-		switch i % 4 {
+		switch i % 8 {
 		case 0:
 			signed = registration(t, alice, files, i+1, name.Name(fmt.Sprintf("name-%d", i)))
 		case 1:
@@ -93,6 +97,24 @@ func TestPowerCutEverywhere(t *testing.T) {
 		case 3:
 			signed = payment(t, bob, until, Transfer{transferNumber(i), []Move{{Kind: MovePost, From: alice.Account(), ID: transferNumber(i - 1), Amount: 1}}})
 			now = now.Add(20 * time.Second) // so that lists fall due on the way
+		case 4:
+			ask := testAsk(epoch, i, func(a *voucher.Ask) { a.Node = key(uint16(300 + i)).Node() })
+			g := testGrant(ask)
+			signed = payment(t, bob, until, PostAsk{
+				ID: transferNumber(i), Ask: ask.Append(nil), Node: Signature(ask.Sign(key(uint16(300+i)), network)), Grant: g.Append(nil),
+			})
+			op := OpenChannel{
+				ID: transferNumber(i + 1), Provider: bob.Account(), Node: ask.Node, Service: files.Service(), Ask: ask.ID(),
+				Session: session.Public(), Deposit: 10, Expires: now.Unix() + 60,
+			}
+			opening, channel = op, op.Channel(network, alice.Account())
+		case 5:
+			signed = payment(t, alice, until, opening)
+		case 6:
+			signed = payment(t, bob, until, SettleBatch{transferNumber(i), bob.Account(), promise(channel, 1, 1).Append(nil)})
+		case 7:
+			signed = payment(t, alice, until, RequestClose{transferNumber(i), channel})
+			now = now.Add(25 * time.Second)
 		}
 		receipt := must[Receipt](t)(l.Submit(t.Context(), signed))
 		cut.mu.Lock()
@@ -148,6 +170,7 @@ func checkSurvivor(t *testing.T, l *Ledger, c crash) {
 		if op, ok := tx.Operation.(Transfer); ok && op.Moves[0].Kind != MoveHold {
 			paid += op.Moves[0].Amount
 		}
+		paid += a.receipt.Paid
 		// What may be forgotten is refused as expired, and what is remembered is not
 		// done again.
 		again, err := l.Submit(ctx, a.signed)
@@ -296,9 +319,11 @@ func TestDiskFails(t *testing.T) {
 // Every kind of live row changed by one bit is noticed by Verify, and a broken
 // chain or head by Open as well.
 func TestVerifyNoticesEveryRow(t *testing.T) {
+	parameters := DefaultParameters()
+	parameters.VestingShare, parameters.VestingEpochs = 500_000, 1
 	build := func() *vfs.MemFS {
 		fs := vfs.NewMem()
-		l, err := Open("ledger", authority, Config{Network: network, fs: fs, Clock: func() time.Time { return epoch }})
+		l, err := Open("ledger", authority, Config{Network: network, fs: fs, Clock: func() time.Time { return epoch }, Parameters: parameters})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,6 +335,15 @@ func TestVerifyNoticesEveryRow(t *testing.T) {
 		must[Receipt](t)(l.Submit(t.Context(), payment(t, alice, until, Transfer{transferNumber(1), []Move{
 			{Kind: MovePay, To: bob.Account(), Amount: 5}, {Kind: MoveHold, To: bob.Account(), Amount: 6, Expires: until},
 		}})))
+		must[Receipt](t)(l.Submit(t.Context(), payment(t, bob, until, posting(2, testAsk(epoch, 1)))))
+		opening := OpenChannel{
+			ID: transferNumber(3), Provider: bob.Account(), Node: node.Node(), Service: files.Service(), Ask: testAsk(epoch, 1).ID(),
+			Session: session.Public(), Deposit: 100, Expires: until,
+		}
+		must[Receipt](t)(l.Submit(t.Context(), payment(t, alice, until, opening)))
+		must[Receipt](t)(l.Submit(t.Context(), payment(t, bob, until, SettleChannel{
+			transferNumber(4), promise(opening.Channel(network, alice.Account()), 1, 50).Append(nil),
+		})))
 		if err := l.Verify(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -345,7 +379,7 @@ func TestVerifyNoticesEveryRow(t *testing.T) {
 	for _, k := range keys {
 		kinds[k[:3]] = true
 	}
-	if len(keys) < 25 || len(kinds) < 12 {
+	if len(keys) < 40 || len(kinds) < 15 {
 		t.Fatalf("only %d rows: %q", len(keys), keys)
 	}
 	for _, k := range keys {

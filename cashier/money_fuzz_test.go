@@ -17,6 +17,14 @@ func payments() []Operation {
 		Redeem{transferNumber(1), 5},
 		Stake{transferNumber(1), 5},
 		Unstake{transferNumber(1), 5},
+		OpenChannel{transferNumber(1), bob.Account(), node.Node(), files.Service(), voucher.AskID{1}, session.Public(), 5, 1_900_000_000},
+		TopUpChannel{transferNumber(1), voucher.ChannelID{1}, 5, 1_900_000_000},
+		SettleChannel{transferNumber(1), promise(voucher.ChannelID{1}, 1, 5).Append(nil)},
+		SettleBatch{transferNumber(1), bob.Account(), promise(voucher.ChannelID{2}, 2, 6).Append(promise(voucher.ChannelID{1}, 1, 5).Append(nil))},
+		CloseChannel{transferNumber(1), voucher.ChannelID{1}, 5, bob.Account(), CloseConsent(bob, network, voucher.ChannelID{1}, 5)},
+		RequestClose{transferNumber(1), voucher.ChannelID{1}},
+		Refute{transferNumber(1), promise(voucher.ChannelID{1}, 1, 5).Append(nil)},
+		alicesAsk(),
 		Transfer{transferNumber(1), []Move{{Kind: MovePay, To: bob.Account(), Amount: 5}}},
 		Transfer{transferNumber(1), []Move{
 			{Kind: MoveHold, To: bob.Account(), Amount: 5, Expires: 1_900_000_000},
@@ -24,6 +32,11 @@ func payments() []Operation {
 			{Kind: MoveVoid, From: bob.Account(), ID: transferNumber(2)},
 		}},
 	}
+}
+
+// alicesAsk is an ask as alice posts it.
+func alicesAsk() PostAsk {
+	return posting(1, testAsk(epoch, 1, func(a *voucher.Ask) { a.Account = alice.Account() }))
 }
 
 // The signed bytes of a payment, byte by byte.
@@ -83,6 +96,12 @@ func FuzzDecodeRows(f *testing.F) {
 		commitRow{hash: Hash{1}, deposit: 2, place: placeRow{3, 4}, time: 5, revealed: true, next: next}.encode(),
 		leaseRow{name: "files", next: next}.encode(),
 		stakeRow{1, 2, 3}.encode(),
+		marketRow{1, 2, 3, 4, 5}.encode(),
+		(&channelRow{client: alice.Account(), state: ChannelClosing, listed: true, deposit: 5, settled: 4, next: next, nextClosing: next}).append(nil),
+		(&channelRow{state: ChannelOpen}).append(nil),
+		(&askRow{current: testAsk(epoch, 1), withdrawn: true, sequence: 1, until: 2, following: next}).append(nil),
+		(&askRow{next: testAsk(epoch, 1)}).append(nil),
+		vestingRow{5, next}.append(nil),
 		unbondingRow{amount: 1, since: 2, due: 3, next: next}.encode(),
 		appendUint64(nil, 7),
 		{},
@@ -114,6 +133,14 @@ func FuzzDecodeRows(f *testing.F) {
 		same("lease", err, l.encode())
 		g, err := decodeStake(b)
 		same("stake", err, g.encode())
+		market, err := decodeMarket(b)
+		same("market", err, market.encode())
+		var ch channelRow
+		same("channel", decodeChannel(b, &ch), ch.append(nil))
+		ask, err := decodeAsk(b)
+		same("ask", err, ask.append(nil))
+		v, err := decodeVesting(b)
+		same("vesting", err, v.append(nil))
 		u, err := decodeUnbonding(b)
 		same("unbonding", err, u.encode())
 		sum, err := decodeSum(b)
