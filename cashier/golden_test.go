@@ -30,14 +30,17 @@ type recorded struct {
 	chain, store string
 	genesis      Genesis
 	history      func(*testing.T, *Ledger)
+	now          *time.Time // while it was recorded
 }
 
 func recordings() map[string]recorded {
+	now := epoch
 	return map[string]recorded{
 		"v1": {
 			"testdata/chain-v1.txt", "testdata/store-v1",
 			Genesis{Parameters: Parameters{MaxNames: 64}, Rules: []RulesChange{{1, rulesNames}}},
 			namesHistory,
+			&epoch,
 		},
 		"v2": {
 			"testdata/chain-v2.txt", "testdata/store-v2",
@@ -49,13 +52,24 @@ func recordings() map[string]recorded {
 				namesHistory(t, l)
 				moneyHistory(t, l)
 			},
+			&epoch,
+		},
+		"v3": {
+			"testdata/chain-v3.txt", "testdata/store-v3",
+			NewGenesis(DefaultParameters(), GenesisBalance{bob.Account(), 5 * voucher.Credit}),
+			func(t *testing.T, l *Ledger) {
+				namesHistory(t, l)
+				moneyHistory(t, l)
+				marketHistory(t, l, &now)
+			},
+			&now,
 		},
 	}
 }
 
 func (r recorded) config(c *Config) {
 	c.Parameters, c.Balances, c.rules = r.genesis.Parameters, r.genesis.Balances, r.genesis.Rules
-	c.Clock, c.Tick = func() time.Time { return epoch }, time.Hour
+	c.Clock, c.Tick = func() time.Time { return *r.now }, time.Hour
 }
 
 // namesHistory submits a fixed history with every kind of transaction about names.
@@ -166,6 +180,7 @@ func TestRecordedStore(t *testing.T) {
 				if again == 0 {
 					p := status.Parameters
 					p.MaxNames, p.SupplyCap = 64, 1000*voucher.Credit
+					p.RevealDelay, p.RevealDelayBlocks = 0, 0
 					must[Receipt](t)(wallet(founder, l).SetParameters(t.Context(), p))
 					must[Receipt](t)(wallet(bob, l).Register(t.Context(), "more", files))
 					must[Receipt](t)(wallet(founder, l).Issue(t.Context(), bob.Account(), 5*voucher.Credit))

@@ -480,6 +480,8 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(mustEncode(Receipt{ID: Hash{1}, Height: 1}))
 	f.Add(mustEncode(&Rejection{Code: NameTaken, Name: "files"}))
 	f.Add(mustEncode(namesReply{[]OwnedName{{Name: "files"}}}))
+	f.Add(mustEncode(channelsReply{Channels: []Channel{{State: ChannelOpen, Deposit: 5}}}))
+	f.Add(mustEncode(asksReply{Asks: []PostedAsk{{Ask: testAsk(epoch, 1)}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := &Client{cfg: ClientConfig{Network: network, Authorities: []identity.NodeID{authority.Node()}, Clock: time.Now}}
 		if got, err := c.openName(nil, "files", b); err == nil && (got.Name != "files" || !got.Registered) {
@@ -491,7 +493,7 @@ func FuzzAnswers(f *testing.F) {
 		if p, err := openProved(b); err == nil {
 			_, _ = c.accept(nil, p)
 		}
-		for _, v := range []any{new(Receipt), new(Rejection), new(namesReply), new(blocksReply), new(Status)} {
+		for _, v := range []any{new(Receipt), new(Rejection), new(namesReply), new(blocksReply), new(Status), new(Channel), new(channelsReply), new(asksReply)} {
 			_ = identity.Unmarshal(b, v)
 		}
 	})
