@@ -179,7 +179,7 @@ func (c *Core) Begin(e Epoch, now time.Time) {
 	rules := e.Roster.Rules()
 	for i, row := range w.rows {
 		key := c.rowKey(w, i, "first")
-		w.starts[i] = e.Began.Add(time.Duration(row.Start+evidence.DelayOf(key, rules.Window)) * time.Millisecond)
+		w.starts[i] = e.Began.Add(time.Duration(row.Start+evidence.DelayOf(key, rules.Slot())) * time.Millisecond)
 		w.details[i] = evidence.Detail{Row: uint16(i), Key: key}
 	}
 	c.works = slices.Insert(c.works, i, w)
@@ -243,7 +243,8 @@ func (c *Core) note(now time.Time, mono time.Duration) {
 
 // omit gives up rows whose window is over.
 func (c *Core) omit(w *work, now time.Time) {
-	window := time.Duration(w.Roster.Rules().Window) * time.Millisecond
+	rules := w.Roster.Rules()
+	window := time.Duration(rules.Latest()) * time.Millisecond
 	for i, row := range w.rows {
 		if latest := w.Began.Add(time.Duration(row.Start)*time.Millisecond + window); w.progress[i] == waiting && now.After(latest) {
 			w.progress[i] = done

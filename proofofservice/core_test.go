@@ -113,7 +113,7 @@ func TestAnEpoch(t *testing.T) {
 	s.run(func(v Visit) Sighting {
 		visits = append(visits, v)
 		rules := s.epoch.Roster.Rules()
-		if at := ms(s.now) - ms(begin); at < uint64(v.Planned.Start) || at > uint64(v.Planned.Start)+uint64(rules.Window) {
+		if at := ms(s.now) - ms(begin); at < uint64(v.Planned.Start) || at > uint64(v.Planned.Start)+uint64(rules.Latest()) {
 			t.Errorf("row %d begins at %d ms, its window at %d", v.Row, at, v.Planned.Start)
 		}
 		if v.Row%5 == 4 {
@@ -301,7 +301,7 @@ func TestLateStartOmits(t *testing.T) {
 func TestNoRoom(t *testing.T) {
 	s := newScene(t)
 	s.Begin(s.epoch, begin)
-	for s.now.Before(begin.Add(600 * time.Second)) {
+	for s.now.Before(begin.Add(610 * time.Second)) {
 		if v := s.Tick(s.now, s.mono, 0); len(v) > 0 {
 			t.Fatal("a visit without room")
 		}

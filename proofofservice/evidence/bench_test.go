@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"testing"
 	"time"
@@ -21,8 +22,13 @@ func benchEpoch(b testing.TB, inspectors, providers int) (*Frame, []identity.Acc
 		reveals[i] = Reveal{Epoch: 7, Proof: proof, Outcomes: make([]Outcome, len(rows))}
 		for j, row := range rows {
 			o := Outcome{Verdict: Pass, Latency: 20_000 + uint32(i), KiB: 8}
-			if row.Kind == Throughput {
+			switch {
+			case (i+int(row.Provider))%17 == 0:
+				o = Outcome{Verdict: Absent}
+			case row.Kind == Throughput:
 				o.KiB, o.Rate = uint16((row.Size+1023)/1024), 1000
+			case row.Kind == Mobility:
+				o.Gap = 100 + uint32(j)
 			}
 			reveals[i].Outcomes[j] = o
 		}
@@ -34,7 +40,7 @@ func benchEpoch(b testing.TB, inspectors, providers int) (*Frame, []identity.Acc
 
 // verifyEpoch does everything a verifier does for an epoch: roster, proofs, plans,
 // commits, outcomes, views, standings, pay.
-func verifyEpoch(b testing.TB, f *Frame, accounts []identity.AccountID, keys []VRFKey, commits []Commit, reveals []Reveal) int {
+func verifyEpoch(b testing.TB, f *Frame, accounts []identity.AccountID, keys []VRFKey, commits []Commit, reveals []Reveal) (rows int, judged Hash) {
 	const operators = 15
 	rules := f.Roster.rules
 	roster, err := NewRoster(rules, len(accounts), f.Roster.providers)
@@ -45,7 +51,6 @@ func verifyEpoch(b testing.TB, f *Frame, accounts []identity.AccountID, keys []V
 	frame.Roster = roster
 	views := make([]View, roster.Len()*operators)
 	submissions := make([]Submission, len(accounts))
-	rows := 0
 	for i := range accounts {
 		report, err := frame.Verify(accounts[i], keys[i], commits[i], &reveals[i])
 		if err != nil {
@@ -57,15 +62,21 @@ func verifyEpoch(b testing.TB, f *Frame, accounts []identity.AccountID, keys []V
 		}
 		submissions[i] = Submission{Admission{Operator: Label(string(rune('a' + i%operators))), Network: Label(string(rune('a' + i%operators)))}, report}
 	}
+	h := sha256.New()
 	for p := range roster.Len() {
 		opinions := make([]Opinion, operators)
 		for o := range opinions {
 			opinions[o] = Opinion{Weight: 1, View: &views[p*operators+o]}
 		}
-		Judge(&rules, roster.At(p), Standing{}, opinions, f.Epoch+1)
+		h.Write(Judge(&rules, roster.At(p), Standing{}, opinions, f.Epoch+1).Append(nil))
 	}
-	Pay(&rules, 1_000_000, WorkOf(roster, submissions))
-	return rows
+	for i := range views {
+		h.Write(views[i].Append(nil))
+	}
+	for _, pay := range Pay(&rules, 1_000_000, WorkOf(roster, submissions)) {
+		h.Write(binary.BigEndian.AppendUint64(nil, pay))
+	}
+	return rows, Hash(h.Sum(nil))
 }
 
 // Reference: issue 5, shown by 6: an epoch of 1,000 inspectors × 50 rows within 5 s
@@ -80,9 +91,19 @@ func BenchmarkVerifyEpoch(b *testing.B) {
 			rows := 0
 			b.ReportAllocs()
 			for b.Loop() {
-				rows += verifyEpoch(b, f, accounts, keys, commits, reveals)
+				n, _ := verifyEpoch(b, f, accounts, keys, commits, reveals)
+				rows += n
 			}
 			b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
+			onLedger, probes := 0, uint64(0)
+			for i := range reveals {
+				onLedger += len(commits[i]) + len(reveals[i].Append(nil))
+			}
+			for i := range c.providers {
+				probes += min(f.Roster.ExpectedBytes(i), f.Roster.rules.ProbeBytes)
+			}
+			b.ReportMetric(float64(onLedger)/float64(c.providers), "ledger-B/provider")
+			b.ReportMetric(float64(probes)/float64(c.providers), "probe-B/provider-hour")
 		})
 	}
 }
@@ -118,7 +139,7 @@ func BenchmarkPlanOf(b *testing.B) {
 func TestVerifyingAnEpochIsFast(t *testing.T) {
 	f, accounts, keys, commits, reveals := benchEpoch(t, 100, 200)
 	start := time.Now()
-	if rows := verifyEpoch(t, f, accounts, keys, commits, reveals); rows != 5000 {
+	if rows, _ := verifyEpoch(t, f, accounts, keys, commits, reveals); rows != 5000 {
 		t.Errorf("%d rows", rows)
 	}
 	if d := time.Since(start); d > 5*time.Second {

@@ -111,7 +111,7 @@ func (d *Detail) Check(e *Frame, r *Report, began uint64) error {
 		return nil // it claims nothing
 	}
 	earliest := began + uint64(row.Start)
-	if d.Start < earliest || d.Start-earliest > uint64(rules.Window) {
+	if d.Start < earliest || d.Start-earliest > uint64(rules.Latest()) {
 		return fmt.Errorf("%w: row %d began at %d, its window at %d", ErrDetail, i, d.Start, earliest)
 	}
 	if d.End < d.Start || d.End-began > uint64(rules.Epoch)+uint64(rules.Grace) {

@@ -61,6 +61,58 @@ func TestCUSUM(t *testing.T) {
 	}
 }
 
+// A View is the same as a list of everything that ever happened.
+func TestViewAgainstModel(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	rules := Rules{}.WithDefaults()
+	var v View
+	var checks []Check
+	var lat []uint32
+	sum, streak, alarmed := 0, 0, false
+	for i := range 3000 {
+		kind := Kind(r.UintN(Kinds))
+		o := randomOutcome(r, kind)
+		if i > 1500 && o.Verdict == Absent && r.UintN(8) > 0 {
+			o = passed // quiet times, so that alarms are cleared
+		}
+		c := v.Add(&rules, Fixed, kind, o, uint64(i))
+		if c != rules.Fixed.CheckOf(o) {
+			t.Fatalf("%+v is %d", o, c)
+		}
+		switch {
+		case c == Good:
+			checks, sum, streak = append(checks, c), max(sum-1, 0), streak+1
+			alarmed = alarmed && streak < 20
+		case c > Good:
+			checks, sum, streak = append(checks, c), sum+11, 0
+			if sum >= 50 {
+				sum, alarmed = 0, true
+			}
+		}
+		if c != Uncounted && o.Latency > 0 {
+			lat = append(lat, o.Latency)
+		}
+		recent := checks[max(len(checks)-200, 0):]
+		var bad, lies uint32
+		for _, c := range recent {
+			if c > Good {
+				bad++
+			}
+			if c == False {
+				lies++
+			}
+		}
+		if int(v.Sum) != sum || v.Alarmed != alarmed || v.Failures() != bad || v.False() != lies ||
+			int(v.Sample()) != len(recent) || int(v.Checks) != len(checks) {
+			t.Fatalf("after %d rows: %+v; sum %d, alarm %v, %d of %d failed", i, v, sum, alarmed, bad, len(recent))
+		}
+		want := Quantile(lat[max(len(lat)-64, 0):], 900_000)
+		if got, ok := v.Latency(900_000); ok && (got > want || want-got > want/8) || ok != (len(lat) > 0) {
+			t.Fatalf("after %d rows the p90 is %d, not %d", i, got, want)
+		}
+	}
+}
+
 func TestWhatCountsAsFailure(t *testing.T) {
 	rules := Rules{}.WithDefaults()
 	for _, c := range []struct {

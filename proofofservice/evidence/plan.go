@@ -11,8 +11,8 @@ type Row struct {
 	Provider uint32
 	Kind     Kind
 	// Start in ms is when the window begins, from the beginning of the epoch; the
-	// window is as long as Rules.Window says and ends within the epoch. When in it the
-	// probe begins is the inspector's secret.
+	// window is as long as Rules.Slot says. When in it the probe begins is the
+	// inspector's secret.
 	Start uint32
 	// Size is how many bytes to transfer, for the kinds that do.
 	Size uint32
@@ -37,7 +37,7 @@ func PlanOf(r *Roster, output VRFOutput) []Row {
 		}
 		row := Row{
 			Provider: uint32(provider),
-			Start:    uint32(s.below(uint64(r.rules.Epoch-r.rules.Window) + 1)),
+			Start:    uint32(s.below(uint64(r.rules.slots()))) * r.rules.Slot(),
 			Kind:     Kind(s.pick(r.kinds[r.providers[provider].Kinds|KindsOf(Reach)])),
 			Size:     r.rules.Sizes[s.pick(r.sizes)],
 			Account:  uint16(s.below(uint64(r.rules.Accounts))),

@@ -49,7 +49,7 @@ func report(t testing.TB) *reported {
 	r.reveal = Reveal{Epoch: 7, Proof: proof, Salt: [32]byte{4}}
 	for i, row := range r.rows {
 		key := RowKey(sha256.Sum256(fmt.Append(nil, i)))
-		start := began + uint64(row.Start) + uint64(DelayOf(key, roster.rules.Window))
+		start := began + uint64(row.Start) + uint64(DelayOf(key, roster.rules.Slot()))
 		receipt := voucher.Receipt{
 			Service: list[row.Provider].Service, Nonce: NonceOf(r.output, i, key),
 			Sequence: 1, Sent: uint64(row.Size), Duration: 100, Final: true,
@@ -174,7 +174,7 @@ func TestAnswersRefused(t *testing.T) {
 			r.details[i].Receipt.Sign(r.nodes[r.rows[i].Provider], r.frame.Network)
 		}, nil, ErrReceipt},
 		{"before its window", func(r *reported, i int) { r.details[i].Start = began + uint64(r.rows[i].Start) - 1 }, nil, ErrDetail},
-		{"after its window", func(r *reported, i int) { r.details[i].Start += 60_000; r.details[i].End += 60_000 }, nil, ErrDetail},
+		{"after its window", func(r *reported, i int) { r.details[i].Start += 37_501; r.details[i].End += 60_000 }, nil, ErrDetail},
 		{"ends before it begins", func(r *reported, i int) { r.details[i].End = r.details[i].Start - 1 }, nil, ErrDetail},
 		{"ends after the grace", func(r *reported, i int) { r.details[i].End = began + 700_000 }, nil, ErrDetail},
 		{"another's answer", nil, func(a *Answer) { a.Inspector[0]++ }, ErrDetail},

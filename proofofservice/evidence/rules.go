@@ -29,8 +29,9 @@ type Table struct {
 type Rules struct {
 	// Epoch is the length of an epoch in ms. Default 600,000; at least 1,000.
 	Epoch uint32
-	// Window in ms is how long before the latest start of a planned probe its earliest
-	// is: within it the inspector's secret decides. Default a twentieth of an epoch.
+	// Window in ms is into how long pieces an epoch is cut, which are made a little
+	// longer so that they fill it: a plan names the piece in which a probe begins, the
+	// inspector's secret says when in it. Default a twentieth of an epoch.
 	Window uint32
 	// Grace in ms is how long after an epoch commits still count: a probe may begin in
 	// its last second, else nobody would look at the end of an epoch. Default a tenth
@@ -186,6 +187,18 @@ func (r Rules) Validate() error {
 	check(r.Suspension <= 1<<20, "suspended for %d epochs", r.Suspension)
 	return errors.Join(errs...)
 }
+
+// Slot returns how long the windows are that fill an epoch. The probes of a plan are
+// uniform over the whole epoch: a provider may rest nowhere.
+func (r *Rules) Slot() uint32 { return r.Epoch / r.slots() }
+
+// Latest returns how long after the beginning of its window a probe may begin: a
+// quarter of a window more, since programs wake up late, and what is planned for the
+// window's last moment is not to be lost.
+func (r *Rules) Latest() uint32 { return r.Slot() + r.Slot()/4 }
+
+// slots returns how many windows an epoch has.
+func (r *Rules) slots() uint32 { return r.Epoch / r.Window }
 
 // Of returns the table of a class. What is of no class known is judged as fixed.
 func (r *Rules) Of(c Class) *Table {
