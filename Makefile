@@ -101,6 +101,7 @@ bench-cashier: ## the ledger's money: applied, signed and stored, verified; its 
 	$(GO) test -run '^$$' -bench . -benchmem ./cashier/tree
 	$(GO) test -run '^$$' -bench '^BenchmarkBatch$$' ./routing/identity
 	$(GO) test -run '^$$' -bench 'ApplyTransfers|Transfers$$|Vouchers|PebbleBatches|Verify' -benchmem ./cashier
+	$(GO) test -run '^$$' -bench 'ApplyAppHash|Open$$|Prove$$' -timeout 30m ./cashier
 
 bench-proof: ## reports of inspectors: one epoch of 1,000 × 50 rows verified, on one core
 	$(GO) test -run '^$$' -bench . -benchmem -cpu 1 ./proofofservice/...
