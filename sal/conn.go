@@ -75,6 +75,8 @@ func (c *Conn) readError(err error) error {
 		return nil
 	case c.closed.Load():
 		return ErrClosed
+	case c.reason() != nil:
+		return c.reason()
 	case errors.Is(err, io.EOF), isDeadline(err):
 		return err
 	case c.readClosed.Load():

@@ -120,10 +120,14 @@ type credit struct {
 	again   context.CancelCauseFunc // ends the wait in progress
 }
 
-var errWaitAgain = errors.New("sal: the deadline has changed")
+// Why a wait for credit ends without it.
+var (
+	errWaitAgain = errors.New("sal: the deadline has changed")
+	errWaitOver  = errors.New("sal: the peer reads no more")
+)
 
-// wait waits until a may carry n bytes more.
-func (c *credit) wait(parent context.Context, a Account, n int) error {
+// wait waits until a may carry n bytes more, or either context ends.
+func (c *credit) wait(parent, over context.Context, a Account, n int) error {
 	for {
 		c.mu.Lock()
 		if c.stopped {
@@ -134,6 +138,7 @@ func (c *credit) wait(parent context.Context, a Account, n int) error {
 		c.again = cancel
 		by := c.by
 		c.mu.Unlock()
+		undo := context.AfterFunc(over, func() { cancel(errWaitOver) })
 		stop := func() {}
 		if !by.IsZero() {
 			ctx, stop = context.WithDeadlineCause(ctx, by, os.ErrDeadlineExceeded)
@@ -141,6 +146,7 @@ func (c *credit) wait(parent context.Context, a Account, n int) error {
 		err := a.Wait(ctx, n)
 		again := errors.Is(context.Cause(ctx), errWaitAgain)
 		stop()
+		undo()
 		cancel(nil)
 		if err == nil || !again {
 			return err
@@ -176,8 +182,12 @@ func (s *session) take(d Direction, n int, c *credit) (int, error) {
 		return n, nil
 	}
 	n = min(n, meterUnit)
+	over := s.ctx
+	if d == Sent {
+		over = s.str.Context()
+	}
 	for !a.Take(d, n) {
-		if err := c.wait(s.ctx, a, n); err != nil {
+		if err := c.wait(s.ctx, over, a, n); err != nil {
 			return 0, s.unpaid(err)
 		}
 	}
@@ -245,6 +255,8 @@ func (s *session) unpaid(err error) error {
 		return os.ErrDeadlineExceeded
 	case s.closed.Load(), errors.Is(err, ErrClosed):
 		return ErrClosed
+	case errors.Is(err, errWaitOver):
+		return streamError(context.Cause(s.str.Context()))
 	case s.link != nil && s.link.ctx.Err() != nil:
 		return linkError(context.Cause(s.link.ctx), true)
 	case s.ctx.Err() != nil:

@@ -3,6 +3,8 @@ package sal
 import (
 	"context"
 
+	"github.com/quic-go/quic-go"
+
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/routing/record"
 )
@@ -66,10 +68,21 @@ func (s *session) end(err error) bool {
 		return false
 	}
 	code := errorCode(err)
+	s.ended.CompareAndSwap(nil, &err)
 	s.str.CancelWrite(code)
 	s.str.CancelRead(code)
 	s.cancel()
 	return true
+}
+
+// reason returns what this node ended the session for, as its peer gets it; nil if it
+// did not. A stream that both ends cancel may read as if it had ended well.
+func (s *session) reason() error {
+	err := s.ended.Load()
+	if err == nil {
+		return nil
+	}
+	return streamError(&quic.StreamError{ErrorCode: errorCode(*err)})
 }
 
 // End ends an accepted session and tells the peer why: it gets the error that

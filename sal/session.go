@@ -55,6 +55,7 @@ type session struct {
 	deliver  func(m *datagramMessage) // of a packet session
 	queued   flowQueue                // the lane's
 	closed   atomic.Bool
+	ended    atomic.Pointer[error] // what this node ended it for
 	released sync.Once
 
 	answerMu sync.Mutex // guards below

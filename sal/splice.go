@@ -30,7 +30,7 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 		c.win.waiting.Store(true)
 		_, err := c.str.Peek(one[:])
 		c.win.waiting.Store(false)
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && c.reason() == nil {
 			// Read also has to see it, for QUIC to count the stream as finished.
 			_, _ = c.str.Read(one[:])
 			return total, nil

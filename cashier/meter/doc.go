@@ -30,8 +30,8 @@
 // cut, and the client nothing beyond the 64 KiB.
 //
 // Lost datagrams are written off up to the ask's allowance. What was on the way when a
-// stream was given up was received by nobody; it is written off up to 64 KiB and a
-// sixteenth of what the channel has paid. Beyond both the provider carries no more on
+// stream was given up was received by nobody; it is written off up to 64 KiB and an
+// eighth of what the channel has paid. Beyond both the provider carries no more on
 // the channel, and a client that wants to go on opens another.
 //
 // # Disk

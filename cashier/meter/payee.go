@@ -15,7 +15,7 @@ const (
 	// forgivenShare is which part of what a channel has paid the payee may write off,
 	// beside Prepaid, of what it sent on streams that the client gave up: what was on
 	// the way then was not received, and nobody can tell how much it was.
-	forgivenShare = 16
+	forgivenShare = 8
 )
 
 // unlimited is what sessions may carry that nobody pays for by the byte.

@@ -13,10 +13,11 @@ import (
 
 // Bounds of a purse.
 const (
-	// maxOpens is how many channels one purse opens in openPeriod: a provider that
-	// takes none must not eat deposits.
+	// maxOpens is how many channels one purse opens in openPeriod that carried less
+	// than openWorth: a provider that takes none must not eat deposits.
 	maxOpens   = 3
 	openPeriod = 10 * time.Minute
+	openWorth  = 1 << 20
 	// channelTimeout is how long opening or topping up a channel may take.
 	channelTimeout = 20 * time.Second
 	// purseLinger is how long a purse without sessions repeats its last voucher.
@@ -155,6 +156,9 @@ func (p *purse) wake() {
 func (p *purse) drop() {
 	if p.payer == nil {
 		return
+	}
+	if p.payer.acked > 0 && p.payer.newest.Bytes >= openWorth {
+		p.opens = nil
 	}
 	p.m.cfg.Logger.Info("payment channel left", "peer", p.of.peer.Short(), "channel", p.payer.channel.ID.Short())
 	p.payer = nil

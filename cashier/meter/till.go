@@ -27,7 +27,7 @@ const (
 	claimEvery = 250 * time.Millisecond
 	// debtAfter is how long a channel stands still before its client is told that too
 	// much was not received.
-	debtAfter = 3 * time.Second
+	debtAfter = time.Second
 )
 
 // till is paid by one channel: it holds the payee, leases bytes to the sessions, and
@@ -349,7 +349,7 @@ func (t *till) work() (wait time.Duration, more bool) {
 			break
 		}
 	}
-	t.keep(false)
+	t.keep(t.holdsUp()) // credit counts from the disk
 	for a := range t.sessions {
 		t.serve(a)
 	}
@@ -467,11 +467,7 @@ func (t *till) claims(now time.Duration) (out []outgoing) {
 	pay := t.payee
 	passed := pay.Claim(now)
 	owes := pay.Owed() > 0
-	standing := false
 	for a := range t.sessions {
-		a.mu.Lock()
-		standing = standing || len(a.waiters) > 0 || a.refused.Load() != 0
-		a.mu.Unlock()
 		_, received := a.counts()
 		news := received-min(received, a.claimed) >= minInterval
 		again := owes || pay.channel.Ask.Price.PerHour != 0
@@ -481,7 +477,7 @@ func (t *till) claims(now time.Duration) (out []outgoing) {
 		a.claimNow, a.claimed, a.claimAt = false, received, now
 		out = append(out, outgoing{a.send, appendClaim(nil, claim{received, passed})})
 	}
-	if standing && pay.kept.Sequence > 0 && now-t.moved > max(debtAfter, 8*pay.roundTrip) && pay.keeping == pay.kept.Sequence {
+	if t.holdsUp() && pay.kept.Sequence > 0 && now-t.moved > max(debtAfter, min(8*pay.roundTrip, maxRoundTrip)) && pay.keeping == pay.kept.Sequence {
 		why := RefusedDebt
 		if pay.short(now) {
 			why = RefusedDeposit
@@ -495,6 +491,19 @@ func (t *till) claims(now time.Duration) (out []outgoing) {
 		t.moved = now
 	}
 	return out
+}
+
+// holdsUp reports whether a session waits for credit. mu must be held.
+func (t *till) holdsUp() bool {
+	for a := range t.sessions {
+		a.mu.Lock()
+		waits := len(a.waiters) > 0 || a.refused.Load() != 0
+		a.mu.Unlock()
+		if waits {
+			return true
+		}
+	}
+	return false
 }
 
 // confirm asks the ledger about a channel that is not known yet. mu must be held.
