@@ -1,6 +1,7 @@
 # make            builds bin/scn
 # make demo       shows it: a transfer goes on while both hosts move (2 minutes)
 # make demo-nat   the same between hosts behind NATs (1 minute)
+# make demo-pay   a service is paid for: one channel, one bill, the sum as it was (1 minute)
 # make test       everything that must hold before a change lands
 # The rest is below; `make help` lists it.
 
@@ -26,7 +27,7 @@ UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns
 # How long all Fuzz functions together may take.
 FUZZTIME ?= 3m
 
-.PHONY: help build deps demo demo-nat test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-proof bench-reach sim-inspect clean
+.PHONY: help build deps demo demo-nat demo-pay test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-proof bench-reach sim-inspect clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -49,6 +50,12 @@ demo-nat: build ## two hosts behind NATs: relayed, direct, both move to other NA
 	@mkdir -p $(BUILD)
 	$(GO) build -o $(BUILD)/ ./conformance/demonat
 	$(BUILD)/demonat -scn $(BIN)
+
+demo-pay: build ## a priced service: paid as it is used, by one channel and one bill
+	@conformance/tools/deps demo-pay
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BUILD)/ ./conformance/demopay
+	$(BUILD)/demopay -scn $(BIN)
 
 test: deps build lattice vet unit lean sim fuzz conformance ## vet, unit, race, simulator, fuzzing, lattice, namespace suite
 

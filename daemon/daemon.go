@@ -182,6 +182,7 @@ func (d *daemon) close() error {
 func (d *daemon) nodeConfig() node.Config {
 	s := d.plan.settings
 	decides, wake, _ := s.Verdict.config() // Validate has reported its faults
+	pay, _ := s.Pay.config()               // and of these
 	tunName, pool, prefix := s.TUN.Name, d.plan.pool, address.Prefix(d.plan.network.ID)
 	keep, _ := s.Ledger.keep() // Validate has checked it
 	return node.Config{
@@ -200,7 +201,7 @@ func (d *daemon) nodeConfig() node.Config {
 		LinkPolicy:  d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",
-		Verdict: decides, WakeTimeout: wake, RealZone: d.realZone, Logger: d.log,
+		Pay: pay, Verdict: decides, WakeTimeout: wake, RealZone: d.realZone, Logger: d.log,
 	}
 }
 
@@ -324,6 +325,9 @@ func (d *daemon) reload(ctx context.Context) error {
 		return err
 	}
 	if err := d.reloadGateway(ctx, s.Gateway); err != nil {
+		return err
+	}
+	if err := d.reloadPay(s.Pay); err != nil {
 		return err
 	}
 	changed := s.needRestart(d.plan.settings)

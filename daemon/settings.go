@@ -61,6 +61,7 @@ type Settings struct {
 	Metrics MetricsSettings `toml:"metrics"`
 	Log     LogSettings     `toml:"log"`
 	Verdict VerdictSettings `toml:"verdict"`
+	Pay     PaySettings     `toml:"pay"`
 	// Petnames are this host's own names, which override registered ones.
 	Petnames map[string]string `toml:"petnames" reload:"yes"`
 }
@@ -230,6 +231,7 @@ func DefaultSettings() Settings {
 		Control:      ControlSettings{Group: "scn"},
 		Log:          LogSettings{Level: "info", Format: "text"},
 		Verdict:      VerdictSettings{Timeout: "10s", WakeTimeout: "20s", Held: 256, HeldPerService: 64, HeldPerPeer: 16},
+		Pay:          defaultPay(),
 	}
 }
 
@@ -347,6 +349,9 @@ func (s Settings) Validate() error {
 	}
 	if _, _, err := s.Verdict.config(); err != nil {
 		fault("verdict", "%w", err)
+	}
+	if _, err := s.Pay.config(); err != nil {
+		errs = append(errs, err)
 	}
 	oneOf(fault, "log.format", s.Log.Format, "text", "json")
 	for pet, id := range s.Petnames {

@@ -44,6 +44,14 @@ unknown = "guess"
 upstreams = ["dns.example"]
 [metrics]
 listen = "9090"
+[pay]
+max_price_per_gib = "cheap"
+max_price_per_hour = "-1"
+budget_per_day = "1.1234567"
+budget_per_service = "1e3"
+deposit = ""
+policy = "nearest"
+usage_days = 0
 [log]
 level = "loud"
 format = "xml"
@@ -61,6 +69,7 @@ x = "abc"
 		"listen:", "advertise:", "ignore_interfaces:", "memory_budget_mib:", "relay.enabled:", "relay.registrations:",
 		"relay.per_node_mbit:", "relay.total_mbit:", "tun.name:", "tun.ipv4_pool:", "dns.mode:",
 		"dns.unknown:", "dns:", "metrics.listen:", "log.level:", "log.format:", "petnames:", "petnames.x:",
+		"pay.max_price_per_gib:", "pay.max_price_per_hour:", "pay.budget_per_day:", "pay.budget_per_service:", "pay.policy:", "pay.usage_days:",
 	} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("fault of %s not reported in:\n%v", key, err)

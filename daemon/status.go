@@ -45,6 +45,7 @@ func (b backend) Status(context.Context) (control.Status, error) {
 		s.DNS = d.names.status()
 	}
 	s.Gateway = d.gatewayStatus()
+	s.Pay = d.payStatus()
 	for _, v := range d.node.Services() {
 		s.Services = append(s.Services, serviceOf(v))
 	}

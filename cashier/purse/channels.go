@@ -80,7 +80,7 @@ func (p *Purse) prepare(ask voucher.Ask, deposit voucher.Amount) (*row, error) {
 	if r.Nonce, err = voucher.NewTransferID(rand.Reader); err != nil {
 		return nil, err
 	}
-	r.Client = p.key(r).Account()
+	r.Client = p.wallet(r).Account()
 	if r.Client == ask.Account {
 		return fail(fmt.Errorf("%w: the provider's account is this node's own", meter.ErrChannel))
 	}
@@ -115,7 +115,7 @@ func (p *Purse) finishOpening(ctx context.Context, r *row) error {
 	p.mu.Unlock()
 	err := p.fund(ctx, r, op.Deposit, r.Nonce)
 	if err == nil {
-		_, err = p.wallet(p.key(r)).Pay(ctx, op)
+		_, err = p.wallet(r).Pay(ctx, op)
 	}
 	err = p.noteAnswer(err)
 	p.mu.Lock()
@@ -155,7 +155,7 @@ func (p *Purse) fund(ctx context.Context, r *row, need voucher.Amount, purpose v
 	if !ok || lack == 0 {
 		return nil
 	}
-	_, err = p.wallet(p.cfg.Key).Pay(ctx, cashier.Transfer{
+	_, err = p.cfg.Wallet.Pay(ctx, cashier.Transfer{
 		ID:    derivedID("fund", purpose, lack),
 		Moves: []cashier.Move{{Kind: cashier.MovePay, To: r.Client, Amount: lack}},
 	})
@@ -246,7 +246,7 @@ func (p *Purse) finishRaise(ctx context.Context, r *row) error {
 	c, err := p.ledger.Channel(ctx, r.ID)
 	if err == nil && c.Deposit == deposit {
 		if err = p.fund(ctx, r, raise, id); err == nil {
-			_, err = p.wallet(p.key(r)).Pay(ctx, cashier.TopUpChannel{ID: id, Channel: r.ID, Amount: raise})
+			_, err = p.wallet(r).Pay(ctx, cashier.TopUpChannel{ID: id, Channel: r.ID, Amount: raise})
 		}
 	}
 	err = p.noteAnswer(err)
@@ -302,7 +302,7 @@ func (p *Purse) Close(ctx context.Context, id voucher.ChannelID) (Channel, error
 
 // requestClose submits the request, once and for all.
 func (p *Purse) requestClose(ctx context.Context, r *row) error {
-	_, err := p.wallet(p.key(r)).Pay(ctx, cashier.RequestClose{ID: derivedID("close", r.Nonce, 0), Channel: r.ID})
+	_, err := p.wallet(r).Pay(ctx, cashier.RequestClose{ID: derivedID("close", r.Nonce, 0), Channel: r.ID})
 	if errors.Is(err, cashier.ErrChannelClosing) || errors.Is(err, cashier.ErrChannelOver) {
 		err = nil
 	}

@@ -36,8 +36,12 @@ type Meter interface {
 type Config struct {
 	// Network is whose ledger it is.
 	Network identity.NetworkID
-	// Key is that of the node's account, which funds all others.
+	// Key is the secret that all other keys are derived from: the first key of the
+	// node's account, for it must stay the same when the account changes its keys.
 	Key identity.PrivateKey
+	// Wallet is that of the node's account, which funds all others. Default: that of
+	// the account whose key Key is.
+	Wallet *cashier.Wallet
 	// File is where the state is kept.
 	File string
 	// Limits are what may be spent. The zero value pays for nothing.
@@ -143,6 +147,9 @@ func Open(ledger Ledger, cfg Config) (*Purse, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	if cfg.Wallet == nil {
+		cfg.Wallet = cashier.NewWallet(cfg.Key, cfg.Network, ledger, cfg.Clock)
+	}
 	p := &Purse{
 		cfg: cfg, ledger: ledger, accounts: spending.NewAccounts(cfg.Key),
 		kick: make(chan struct{}, 1), turn: make(chan struct{}, 1), rows: map[voucher.ChannelID]*row{},
@@ -190,6 +197,14 @@ func (p *Purse) Permit(ask voucher.Ask) error {
 		p.refuseLocked(ask, err, now)
 	}
 	return err
+}
+
+// Judge is Permit for who only compares: nothing is remembered as refused.
+func (p *Purse) Judge(ask voucher.Ask) error {
+	now := p.cfg.Clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.permitLocked(ask, now)
 }
 
 func (p *Purse) permitLocked(ask voucher.Ask, now time.Time) error {
@@ -357,14 +372,10 @@ func (p *Purse) takeTurn(ctx context.Context) (func(), error) {
 	}
 }
 
-// key is that of the account that pays a channel.
-func (p *Purse) key(r *row) identity.PrivateKey {
+// wallet is that of the account that pays a channel.
+func (p *Purse) wallet(r *row) *cashier.Wallet {
 	if r.Own {
-		return p.cfg.Key
+		return p.cfg.Wallet
 	}
-	return p.accounts.For(r.Ask.Node)
-}
-
-func (p *Purse) wallet(key identity.PrivateKey) *cashier.Wallet {
-	return cashier.NewWallet(key, p.cfg.Network, p.ledger, p.cfg.Clock)
+	return cashier.NewWallet(p.accounts.For(r.Ask.Node), p.cfg.Network, p.ledger, p.cfg.Clock)
 }

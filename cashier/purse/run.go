@@ -23,8 +23,26 @@ func (p *Purse) Run(ctx context.Context) error {
 		case <-p.kick:
 		}
 		p.Look(ctx)
-		timer.Reset(p.cfg.Interval)
+		timer.Reset(p.wait())
 	}
+}
+
+// overdue is how often to look at a channel whose deadline has passed: the ledger
+// closes it with one of its next blocks.
+const overdue = 2 * time.Second
+
+// wait is how long until the next look: sooner where a channel is about to end.
+func (p *Purse) wait() time.Duration {
+	now := p.cfg.Clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wait := p.cfg.Interval
+	for _, r := range p.rows {
+		if r.State == StateClosing && r.Deadline != 0 {
+			wait = min(wait, max(overdue, time.Unix(r.Deadline, 0).Sub(now)))
+		}
+	}
+	return wait
 }
 
 func (p *Purse) kickRun() {
@@ -184,9 +202,9 @@ func (p *Purse) empty(ctx context.Context, r *row) error {
 	if !ok || amount == 0 {
 		return nil
 	}
-	_, err = p.wallet(p.key(r)).Pay(ctx, cashier.Transfer{
+	_, err = p.wallet(r).Pay(ctx, cashier.Transfer{
 		ID:    derivedID("sweep", r.Nonce, amount),
-		Moves: []cashier.Move{{Kind: cashier.MovePay, To: p.cfg.Key.Account(), Amount: amount}},
+		Moves: []cashier.Move{{Kind: cashier.MovePay, To: p.cfg.Wallet.Account(), Amount: amount}},
 	})
 	return err
 }

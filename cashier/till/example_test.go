@@ -29,7 +29,7 @@ func Example() {
 		return
 	}
 	defer ledger.Close()
-	t, err := till.Open(ledger, till.Config{Network: network, Node: node, Key: account, File: filepath.Join(dir, "till")})
+	t, err := till.Open(ledger, till.Config{Network: network, Node: node, Wallet: cashier.NewWallet(account, network, ledger, nil), File: filepath.Join(dir, "till")})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -93,7 +93,7 @@ func (t *Till) Post(ctx context.Context, grant voucher.Grant, terms Terms) (Pric
 	if terms.Price.IsZero() {
 		return Price{}, fmt.Errorf("%w: a price above 0 is needed", ErrFree)
 	}
-	if grant.Node != t.cfg.Node.Node() || grant.Account != t.cfg.Key.Account() || !grant.Verify(t.cfg.Network) {
+	if grant.Node != t.cfg.Node.Node() || grant.Account != t.wallet.Account() || !grant.Verify(t.cfg.Network) {
 		return Price{}, ErrNoGrant
 	}
 	done, err := t.takeTurn(ctx)

@@ -106,7 +106,7 @@ func (t *Till) settle(ctx context.Context) (out Settled, err error) {
 	}
 	var due []meter.Earned
 	for _, e := range m.Earned() {
-		if e.Voucher.Amount > e.Channel.Settled && e.Channel.Ask.Account == t.cfg.Key.Account() {
+		if e.Voucher.Amount > e.Channel.Settled && e.Channel.Ask.Account == t.wallet.Account() {
 			due = append(due, e)
 		}
 	}
@@ -129,7 +129,7 @@ func (t *Till) settleBatch(ctx context.Context, m Meter, batch []meter.Earned, o
 	for i, e := range batch {
 		signed[i] = voucher.Signed{Session: e.Channel.SessionKey, Voucher: e.Voucher}
 	}
-	r, err := t.wallet.SettleBatch(ctx, t.cfg.Key.Account(), signed)
+	r, err := t.wallet.SettleBatch(ctx, t.wallet.Account(), signed)
 	if errors.Is(err, cashier.ErrNothingPaid) {
 		// All were refused: by each channel's row, why.
 		out.Refused += len(batch)
@@ -226,7 +226,7 @@ func (t *Till) watch(ctx context.Context) error {
 	seen := map[voucher.ChannelID]bool{}
 	var after voucher.ChannelID
 	for {
-		channels, err := t.ledger.Channels(ctx, t.cfg.Key.Account(), after, page)
+		channels, err := t.ledger.Channels(ctx, t.wallet.Account(), after, page)
 		if err != nil {
 			return err
 		}
@@ -268,7 +268,7 @@ type Status struct {
 // Status says how settling goes.
 func (t *Till) Status() Status {
 	t.mu.Lock()
-	out := Status{Account: t.cfg.Key.Account(), Last: t.settled, Err: t.lastErr}
+	out := Status{Account: t.wallet.Account(), Last: t.settled, Err: t.lastErr}
 	m := t.meter
 	t.mu.Unlock()
 	if m == nil {

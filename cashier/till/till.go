@@ -32,14 +32,14 @@ type Meter interface {
 	Forget(id voucher.ChannelID) error
 }
 
-// Config configures a Till. Network, Node, Key and File are required.
+// Config configures a Till. Network, Node, Wallet and File are required.
 type Config struct {
 	// Network is whose ledger it is.
 	Network identity.NetworkID
 	// Node is the key of the node that provides.
 	Node identity.PrivateKey
-	// Key is that of the account that is paid.
-	Key identity.PrivateKey
+	// Wallet is that of the account that is paid.
+	Wallet *cashier.Wallet
 	// File is where the state is kept.
 	File string
 	// Interval is how often to settle. Default: the ledger's epoch, at most 5 min.
@@ -75,7 +75,8 @@ func (c Config) Validate() error {
 		}
 	}
 	check(c.Network.IsZero(), "no network")
-	check(c.Node.IsZero() || c.Key.IsZero(), "no keys")
+	check(c.Node.IsZero(), "no key of the node")
+	check(c.Wallet == nil, "no wallet")
 	check(c.File == "", "no file")
 	d := c.withDefaults()
 	check(c.Interval < 0, "negative interval")
@@ -124,7 +125,7 @@ func Open(ledger Ledger, cfg Config) (*Till, error) {
 	}
 	cfg = cfg.withDefaults()
 	t := &Till{
-		cfg: cfg, ledger: ledger, wallet: cashier.NewWallet(cfg.Key, cfg.Network, ledger, cfg.Clock),
+		cfg: cfg, ledger: ledger, wallet: cfg.Wallet,
 		turn: make(chan struct{}, 1), prices: map[identity.ServiceID]*priceRow{}, interval: defaultInterval,
 	}
 	b, err := atomicfile.Read(cfg.File, maxState)

@@ -67,7 +67,8 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) open() *Till {
 	w.t.Helper()
-	till, err := Open(flaky{w.books, w}, Config{Network: network, Node: node, Key: provider, File: filepath.Join(w.dir, "till"), Clock: w.clock})
+	books := flaky{w.books, w}
+	till, err := Open(books, Config{Network: network, Node: node, Wallet: cashier.NewWallet(provider, network, books, w.clock), File: filepath.Join(w.dir, "till"), Clock: w.clock})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -382,7 +383,7 @@ func TestStaleClosingIsRefuted(t *testing.T) {
 // TestIdleTillAsksNobody: a node without prices and channels does not bother the
 // ledger.
 func TestIdleTillAsksNobody(t *testing.T) {
-	till, err := Open(nil, Config{Network: network, Node: node, Key: provider, File: filepath.Join(t.TempDir(), "till")})
+	till, err := Open(nil, Config{Network: network, Node: node, Wallet: cashier.NewWallet(provider, network, nil, nil), File: filepath.Join(t.TempDir(), "till")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,14 +406,14 @@ func TestStrangersFileIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, whole[:len(whole)-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(w.books, Config{Network: network, Node: node, Key: provider, File: path}); !errors.Is(err, ErrState) {
+	if _, err := Open(w.books, Config{Network: network, Node: node, Wallet: cashier.NewWallet(provider, network, w.books, nil), File: path}); !errors.Is(err, ErrState) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestConfigValidate(t *testing.T) {
 	err := Config{Interval: -1, Validity: 1}.Validate()
-	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 5 {
+	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 6 {
 		t.Errorf("not every fault is reported: %v", err)
 	}
 }

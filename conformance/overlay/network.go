@@ -175,15 +175,16 @@ func (n *Node) Serve(ctx context.Context, name string, args ...string) error {
 
 // Status returns "scn status --json".
 func (n *Node) Status(ctx context.Context) (s control.Status, err error) {
-	return s, n.read(ctx, &s, "status", "--json")
+	return s, n.Read(ctx, &s, "status", "--json")
 }
 
 // Lookup returns "scn lookup NAME --json".
 func (n *Node) Lookup(ctx context.Context, name string) (l control.Lookup, err error) {
-	return l, n.read(ctx, &l, "lookup", name, "--json")
+	return l, n.Read(ctx, &l, "lookup", name, "--json")
 }
 
-func (n *Node) read(ctx context.Context, into any, args ...string) error {
+// Read runs a command that prints JSON, and decodes that.
+func (n *Node) Read(ctx context.Context, into any, args ...string) error {
 	out, err := n.Run(ctx, args...)
 	if err != nil {
 		return err

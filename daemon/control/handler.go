@@ -23,6 +23,7 @@ type Backend interface {
 	DrainBackend
 	LedgerBackend
 	BooksBackend
+	PayBackend
 	CustodyBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
@@ -94,6 +95,7 @@ func Handler(b Backend) http.Handler {
 	handleDrain(mux, b)
 	handleLedger(mux, b)
 	handleBooks(mux, b)
+	handlePay(mux, b)
 	handleCustody(mux, b)
 	return mux
 }

@@ -41,6 +41,8 @@ type Status struct {
 	Names   []HeldName    `json:"names,omitempty"`
 	Pending []PendingName `json:"pending_names,omitempty"`
 	Peers   []Peer        `json:"peers"`
+	// Pay is how paying and earning go; nil where there is none.
+	Pay *Pay `json:"pay,omitempty"`
 	// Warnings are what the operator should look at.
 	Warnings []string `json:"warnings,omitempty"`
 }

@@ -68,6 +68,8 @@ type Config struct {
 	// Verdict decides about the sessions that a service's rules ask about. Default:
 	// the user alone does. Its Clock and Logger are the node's.
 	Verdict verdict.Config
+	// Pay says what the node may pay for by itself. Default: nothing.
+	Pay PayConfig
 	// WakeTimeout is how long a session waits for a target that is being woken.
 	// Default 20 s.
 	WakeTimeout time.Duration
@@ -117,6 +119,6 @@ func (c Config) Validate() error {
 	if c.WakeTimeout < 0 {
 		errs = append(errs, errors.New("node: negative wake timeout"))
 	}
-	errs = append(errs, c.Verdict.Validate())
+	errs = append(errs, c.Verdict.Validate(), c.Pay.Validate())
 	return errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"scn.alt/scn/cashier"
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
@@ -22,6 +23,9 @@ type ledgerAPI interface {
 	Lookup(ctx context.Context, n name.Name) (cashier.Answer, error)
 	Status(ctx context.Context) (cashier.Status, error)
 	Account(ctx context.Context, id identity.AccountID) (cashier.Account, error)
+	Channel(ctx context.Context, id voucher.ChannelID) (cashier.Channel, error)
+	Channels(ctx context.Context, account identity.AccountID, after voucher.ChannelID, limit int) ([]cashier.Channel, error)
+	Asks(ctx context.Context, service identity.ServiceID) ([]cashier.PostedAsk, error)
 	Bindings(ctx context.Context, node identity.NodeID) (cashier.Bindings, error)
 }
 
@@ -66,7 +70,6 @@ func (n *Node) openLedger() error {
 		}
 		n.client, n.books = c, c
 	}
-	n.wallet = cashier.NewWalletOf(n.account, n.signing, file.ID, n.books, n.Now)
 	return nil
 }
 

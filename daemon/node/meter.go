@@ -21,7 +21,7 @@ var (
 func (n *Node) openMeter() (err error) {
 	n.meter, err = meter.Open(meter.Config{
 		Key: n.key, Network: n.Network().ID, Dir: filepath.Join(n.dir.StateDir(), "meter"), Send: n.sendFrame,
-		Channels: n.channels, Asks: n.asks, Usage: n.usage, Clock: n.Now, Logger: n.log.With("layer", "meter"),
+		Channels: n.pay.purse, Asks: n.pay.till, Usage: usageRecords{n.pay.usage}, Clock: n.Now, Logger: n.log.With("layer", "meter"),
 	})
 	return err
 }

@@ -59,11 +59,7 @@ type Node struct {
 	// newRules tells that the rules have changed. Its capacity is one.
 	newRules chan struct{}
 
-	// What the meter asks about money; nil: every service is free, and this node pays
-	// for none. Set before openMeter.
-	channels meter.Channels
-	asks     meter.Asks
-	usage    meter.Usage
+	pay payment // what pays, earns and keeps the usage
 
 	accounts   accountTable // which accounts the peers have proved
 	admissions admissions   // what the rules said
@@ -179,16 +175,21 @@ func (n *Node) open() error {
 		return err
 	}
 	n.tunnels = &tunnels{n: n, state: blockage{blind: time.Now()}}
+	if err := n.openPayment(); err != nil {
+		return fmt.Errorf("paying: %w", err)
+	}
 	if err := n.openMeter(); err != nil {
 		return fmt.Errorf("metering: %w", err)
 	}
+	n.pay.purse.SetMeter(n.meter)
+	n.pay.till.SetMeter(n.meter)
 	n.sal, err = sal.Open(sal.Config{
 		Key: n.key, Network: n.Network().ID, Listen: n.cfg.Listen, Advertise: n.cfg.Advertise,
 		Resolver: resolver{n.router, n.tunnels}, Authorizer: n.authorize, Admit: n.admit, LocatorsChanged: n.locatorsChanged,
 		IgnoreInterface: n.cfg.IgnoreInterface, AllowLoopback: n.cfg.AllowLoopback,
 		Relay: n.cfg.Relay, BootstrapRelays: n.bootstrapRelays, RelaysChanged: n.router.ObserveRelays,
 		LinkPolicy: n.cfg.LinkPolicy, Duplicate: n.cfg.Duplicate,
-		Resumed: n.resumed, Meter: sessionMeter{n.meter},
+		Resumed: n.resumed, Meter: sessionMeter{n.meter}, Policy: n.order,
 		MemoryBudget: n.cfg.MemoryBudget, Hello: hello, Logger: n.log.With("layer", "sal"),
 	})
 	if err != nil {
@@ -227,6 +228,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error { return n.serveRecords(ctx) })
 	group.Go(func() error { return n.watchGroups(ctx) })
 	group.Go(func() error { return n.tunnels.run(ctx) })
+	group.Go(func() error { return n.runPayment(ctx) })
 	if n.ports != nil {
 		group.Go(func() error { return n.ports.Run(ctx) })
 	}
@@ -250,11 +252,15 @@ func (n *Node) Close() error {
 		if n.tunnelServer != nil {
 			errs = append(errs, n.tunnelServer.Close())
 		}
+		n.settleLast()
 		if n.sal != nil {
 			errs = append(errs, n.sal.Close())
 		}
 		if n.meter != nil {
 			errs = append(errs, n.meter.Close())
+		}
+		if n.pay.usage != nil {
+			errs = append(errs, n.pay.usage.Close())
 		}
 		errs = append(errs, n.gate.Close())
 		n.stopServices()

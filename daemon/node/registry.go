@@ -94,5 +94,8 @@ func (s serviceFinder) Lookup(ctx context.Context, service identity.ServiceID) (
 	for _, g := range rec.Grants {
 		out.Providers = append(out.Providers, record.Candidate{Node: g.Node, Priority: g.Priority, Weight: g.Weight})
 	}
+	if len(out.Providers) > 1 {
+		s.n.pay.market.Known(service) // asks for prices: who looks a service up is about to dial it
+	}
 	return out, nil
 }

@@ -29,7 +29,7 @@ anything unless the network's founder sets it ("scn network params").`,
 	}
 	cmd.AddCommand(
 		a.ledgerStatus(), a.ledgerBlocks(), a.ledgerAccount(), a.ledgerVerify(), a.ledgerParams(),
-		a.ledgerClock(), a.ledgerBackup(), a.ledgerRestore(),
+		a.ledgerClock(), a.ledgerStatement(), a.ledgerBackup(), a.ledgerRestore(),
 		a.ledgerPayment("transfer", "pay another account", `transfer pays credits of this node's account to another.
 
 A payment counts once under its ID, for 23 hours: where it is not known whether one

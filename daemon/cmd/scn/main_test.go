@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"wait-ready": waitReady, "exec-code": execCode, "tcp-echo": tcpEcho, "has-mode": hasMode, "account-of": accountOf, "ids": ids, "wait-output": waitOutput,
+			"wait-ready": waitReady, "exec-code": execCode, "tcp-echo": tcpEcho, "has-mode": hasMode, "account-of": accountOf, "ids": ids, "wait-output": waitOutput, "channel-of": channelOf,
 		},
 	})
 }
@@ -105,6 +105,24 @@ func accountOf(ts *testscript.TestScript, neg bool, args []string) {
 	s, err := c.Status(context.Background())
 	ts.Check(err)
 	ts.Setenv(args[1], s.AccountID.String())
+}
+
+// channelOf puts the ID of the first payment channel of a daemon into an environment
+// variable.
+func channelOf(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: channel-of DIR VARIABLE")
+	}
+	socket, err := daemon.SocketOf(ts.MkAbs(args[0]))
+	ts.Check(err)
+	c := control.NewClient(socket)
+	defer c.Close()
+	list, err := c.PayChannels(context.Background())
+	ts.Check(err)
+	if len(list) == 0 {
+		ts.Fatalf("no payment channel")
+	}
+	ts.Setenv(args[1], list[0].ID.String())
 }
 
 // tcpEcho starts an echo server that ends with the script, and puts its port into an

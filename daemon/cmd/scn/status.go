@@ -49,6 +49,7 @@ func (a *app) statusCommand() *cobra.Command {
 				if g := s.Gateway; g != nil {
 					line(w, "gateway", fmt.Sprintf("%s: %v, %d devices, %d refused", strings.Join(g.Interfaces, " "), g.Networks, g.Devices, g.Refused))
 				}
+				printPay(w, s.Pay)
 				for _, warning := range s.Warnings {
 					line(w, "warning", warning)
 				}
