@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 
@@ -47,12 +48,33 @@ func cheaters(out io.Writer, s size, seed uint64) *world {
 			runs.mean(), runs.quantile(0.5), runs.quantile(0.95), len(runs.ended),
 			c.mean(), c.quantile(0.5), c.quantile(0.95), after, 100*float64(suspended)/float64(share*s.epochs))
 	}
+	rare := alone(&w.rules, rates[0], 2000, seed)
+	c := chain{int(w.rules.Fixed.Fail), int(w.rules.Fixed.Alarm), rates[0]}
+	fmt.Fprintf(out, "%5.0f %%  %7.1f %7s %6s  (%6d)    %7.1f %6d %6d   by views alone: the epochs above are too few\n", rates[0]*100,
+		rare.mean(), rare.quantile(0.5), rare.quantile(0.95), len(rare.ended), c.mean(), c.quantile(0.5), c.quantile(0.95))
 	var honest []int
 	for p := len(rates) * share; p < s.providers; p++ {
 		honest = append(honest, w.suspended[p])
 	}
 	fmt.Fprintf(out, "honest (2 %%): %d providers, %d of them ever suspended\n\n", len(honest), positive(honest))
 	return w
+}
+
+// alone lets views see nothing but checks that fail at a rate, each until its alarm.
+func alone(rules *evidence.Rules, rate float64, runs int, seed uint64) (l lifetimes) {
+	random := rand.New(rand.NewPCG(seed, 3))
+	for range runs {
+		var v evidence.View
+		for !v.Alarmed {
+			o := evidence.Outcome{Verdict: evidence.Pass, Latency: 1}
+			if random.Float64() < rate {
+				o = evidence.Outcome{Verdict: evidence.Absent}
+			}
+			v.Add(rules, evidence.Fixed, evidence.Reach, o, 1)
+		}
+		l.ended = append(l.ended, int(v.Checks))
+	}
+	return l
 }
 
 // falseAlarms prints how often honest providers are accused.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math"
+	"strconv"
 	"testing"
 
 	"scn.alt/scn/proofofservice/evidence"
@@ -33,6 +34,18 @@ func TestMarkovWorkedValues(t *testing.T) {
 	mobile := chain{int(rules.Mobile.Fail), int(rules.Mobile.Alarm), 0.05}
 	if got := mobile.mean(); got < 9e5 {
 		t.Errorf("a mobile provider that fails 5 %% is accused once in %.0f checks", got)
+	}
+}
+
+// Where epochs are too few to wait for alarms, views alone are simulated.
+func TestRareAlarms(t *testing.T) {
+	rules := evidence.Rules{}.WithDefaults()
+	for _, rate := range []float64{0.05, 0.2} {
+		c, l := chain{11, 50, rate}, alone(&rules, rate, 1000, 1)
+		median, err := strconv.Atoi(l.quantile(0.5))
+		if err != nil || math.Abs(float64(median)/float64(c.quantile(0.5))-1) > 0.15 || math.Abs(l.mean()/c.mean()-1) > 0.15 {
+			t.Errorf("failing %v: mean %.0f, median %d; exactly %.0f, %d", rate, l.mean(), median, c.mean(), c.quantile(0.5))
+		}
 	}
 }
 
