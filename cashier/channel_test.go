@@ -597,6 +597,7 @@ func TestMarketOverTheWire(t *testing.T) {
 	c := serve(t, m.Ledger, ServerConfig{SubmitBurst: 1000, SubmitRate: 1000})
 	w := NewWallet(alice, network, c, m.clock.time)
 	provider := NewWallet(bob, network, c, m.clock.time)
+	c.cfg.Clock = func() time.Time { return epoch }
 	ctx := t.Context()
 	posted := must[[]PostedAsk](t)(c.Asks(ctx, files.Service()))
 	ask, ok := posted[0].At(epoch)

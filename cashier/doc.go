@@ -152,7 +152,7 @@
 //
 // # Proofs
 //
-// Server answers for names and accounts with the rows the answer rests on, each proved
+// Server answers for names, accounts and channels with the rows the answer rests on, each proved
 // present or absent under a checkpoint signed a moment ago, and Client verifies them:
 // what it returns is what the app hash commits to. It keeps the newest checkpoint it
 // has seen and takes none that does not continue it (ErrRollback, ErrFork) or is older

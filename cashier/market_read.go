@@ -19,7 +19,8 @@ const (
 	maxAsksPage     = 100
 )
 
-// Channel is what a ledger says of a channel, as signed by its authority.
+// Channel is what a ledger says of a channel. A Client has it from proved rows, or in a
+// list that the authority signed.
 type Channel struct {
 	Network  identity.NetworkID `cbor:"1,keyasint"`
 	ID       voucher.ChannelID  `cbor:"2,keyasint"`
@@ -99,6 +100,10 @@ func (c *channelRow) describe(id voucher.ChannelID, h head, m marketRow, now int
 	}
 	return out
 }
+
+// channelKeys are the rows an answer about a channel rests on: its own, and that of
+// how long the ledger stood still.
+func channelKeys(id voucher.ChannelID) [][]byte { return [][]byte{channelKey(id), marketKey} }
 
 // readChannel reads a channel's row.
 func readChannel(s State, id voucher.ChannelID, c *channelRow) (bool, error) {
@@ -262,11 +267,11 @@ func (s *Server) channel(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, reject(Malformed, "%v", err)
 	}
-	c, err := s.ledger.Channel(r.Context(), id)
+	since, err := sinceOf(r)
 	if err != nil {
 		return nil, err
 	}
-	return sealAs(s.ledger.key, typeChannel, c)
+	return s.ledger.prove(r.Context(), since, channelKeys(id), func(rows, Checkpoint) error { return nil })
 }
 
 func (s *Server) channels(r *http.Request) (any, error) {
@@ -306,18 +311,45 @@ func (s *Server) asks(r *http.Request) (any, error) {
 
 // Channel asks where a channel stands.
 func (c *Client) Channel(ctx context.Context, id voucher.ChannelID) (Channel, error) {
+	before, err := c.before()
+	if err != nil {
+		return Channel{}, err
+	}
 	var out Channel
-	err := c.call(ctx, http.MethodGet, pathChannels+id.String(), nil, maxReply, func(b []byte) error {
-		out = Channel{}
-		if err := openAnswer(typeChannel, b, c.cfg.Authorities, &out); err != nil {
-			return err
-		}
-		if out.Network != c.cfg.Network || out.ID != id {
-			return errors.New("channel of another network, or another one")
-		}
-		return nil
+	found := false
+	err = c.call(ctx, http.MethodGet, pathChannels+id.String()+since(before), nil, maxReply, func(b []byte) (err error) {
+		out, found, err = c.openChannel(before, id, b)
+		return err
 	})
+	if err == nil && !found {
+		err = &Rejection{Code: NoChannel}
+	}
 	return out, err
+}
+
+// openChannel checks an answer about a channel: all of it follows from proved rows.
+func (c *Client) openChannel(before *SignedCheckpoint, id voucher.ChannelID, b []byte) (out Channel, found bool, err error) {
+	p, err := openProved(b)
+	if err != nil {
+		return out, false, err
+	}
+	cp, err := c.accept(before, p)
+	if err != nil {
+		return out, false, err
+	}
+	state, err := p.openRows(cp.Checkpoint, channelKeys(id))
+	if err != nil {
+		return out, false, err
+	}
+	m, err := readMarket(state)
+	if err != nil {
+		return out, false, err
+	}
+	var row channelRow
+	if found, err = readChannel(state, id, &row); !found || err != nil {
+		return out, false, err
+	}
+	return row.describe(id, head{Network: cp.Network, Height: cp.Height}, m, cp.Time), true, nil
 }
 
 // Channels asks for up to limit channels of an account. See Ledger.Channels.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"scn.alt/scn/cashier/tree"
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
@@ -199,6 +200,15 @@ func TestLyingNode(t *testing.T) {
 			r.Account = must[[]byte](t)(sealAs(authority, typeAccount, a)) // even the authority cannot say that
 		}))
 		_, err := client().Account(ctx, bob.Account())
+		caught(t, n, err, nil)
+	})
+	t.Run("a channel that does not exist", func(t *testing.T) {
+		n.lies(nil)
+		if _, err := client().Channel(ctx, voucher.ChannelID{1}); !errors.Is(err, ErrNoChannel) {
+			t.Error(err)
+		}
+		n.lies(altered(t, func(p *proved) { p.Rows[0].Value = new(channelRow).append(nil) }))
+		_, err := client().Channel(ctx, voucher.ChannelID{1})
 		caught(t, n, err, nil)
 	})
 	t.Run("an answer from before", func(t *testing.T) {

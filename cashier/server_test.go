@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
@@ -472,7 +473,7 @@ func FuzzAnswers(f *testing.F) {
 	l := open(f)
 	must[Receipt](f)(wallet(alice, l).Register(f.Context(), "files", files))
 	server := must[*Server](f)(NewServer(l, ServerConfig{}))
-	for _, path := range []string{pathNames + "files", pathNames + "other", pathAccounts + alice.Account().String(), pathCheckpoint + "?since=1"} {
+	for _, path := range []string{pathNames + "files", pathNames + "other", pathAccounts + alice.Account().String(), pathCheckpoint + "?since=1", pathChannels + voucher.ChannelID{1}.String()} {
 		w := httptest.NewRecorder()
 		server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		f.Add(w.Body.Bytes())
@@ -488,6 +489,9 @@ func FuzzAnswers(f *testing.F) {
 			t.Errorf("%+v", got)
 		}
 		if got, err := c.openAccount(nil, alice.Account(), b); err == nil && got.ID != alice.Account() {
+			t.Errorf("%+v", got)
+		}
+		if got, found, err := c.openChannel(nil, voucher.ChannelID{1}, b); err == nil && found && got.ID != (voucher.ChannelID{1}) {
 			t.Errorf("%+v", got)
 		}
 		if p, err := openProved(b); err == nil {

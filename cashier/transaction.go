@@ -30,7 +30,6 @@ const (
 	typeGenesis     = "genesis"
 	typeAccount     = "account"
 	typeClose       = "close"
-	typeChannel     = "channel"
 	typeChannels    = "channels"
 	typeAsks        = "asks"
 	typeKey         = "key"

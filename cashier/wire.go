@@ -18,7 +18,7 @@ import (
 //	GET  /v1/status                               → signed Status
 //	GET  /v1/blocks/{height}                      → blocksReply
 //	GET  /v1/genesis                              → signed Genesis
-//	GET  /v1/channels/{id}                        → signed Channel
+//	GET  /v1/channels/{id}?since=H                → proved
 //	GET  /v1/accounts/{id}/channels?after=ID      → signed channelsReply
 //	GET  /v1/asks/{service}?after=NODE            → signed asksReply
 //	GET  /v1/accounts/{id}?since=H                → accountReply
