@@ -1,8 +1,11 @@
 package cashier
 
 import (
+	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
@@ -174,4 +177,49 @@ func TestCommitRefusals(t *testing.T) {
 	b.want("reveal in the commit's block", results[1].Rejection, CommitImmature)
 	b.want("reveal in the next", b.do(alice, revealing(alice, files, "prize", 1, 0)), Accepted)
 	b.want("register", b.do(alice, registering(alice, files, "plain", 0)), Accepted)
+}
+
+// On a network where nothing is set a registration is one transaction in one block, and
+// so one fsync, as it was before there were commits.
+func TestRegistrationIsOneBlock(t *testing.T) {
+	l := open(t)
+	w := wallet(alice, l)
+	for i, n := range []name.Name{"one", "two", "three"} {
+		must[Receipt](t)(w.Register(t.Context(), n, files))
+		if got := l.Metrics().Blocks; got != uint64(i)+1 {
+			t.Errorf("%d names took %d blocks", i+1, got)
+		}
+	}
+	must[Receipt](t)(w.Commit(t.Context(), "four", Salt{4}))
+	must[Receipt](t)(w.Reveal(t.Context(), "four", Salt{4}, files, 0))
+	if got := l.Metrics().Blocks; got != 5 {
+		t.Errorf("a commit and its reveal took %d blocks", got-3)
+	}
+	if a := must[Answer](t)(l.Lookup(t.Context(), "four")); a.Record.Owner != alice.Account() {
+		t.Errorf("four: %+v", a)
+	}
+}
+
+// A registration in one step, and in two, through the engine and this disk.
+func BenchmarkRegistration(b *testing.B) {
+	for _, steps := range []int{1, 2} {
+		b.Run(fmt.Sprintf("steps=%d", steps), func(b *testing.B) {
+			l, err := Open(b.TempDir(), authority, Config{Network: network, Parameters: Parameters{MaxNames: 1_000_000}, fs: vfs.Default})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			w, i := wallet(alice, l), 0
+			for b.Loop() {
+				n := name.Name(fmt.Sprintf("name-%d", i))
+				i++
+				if steps == 1 {
+					must[Receipt](b)(w.Register(b.Context(), n, files))
+					continue
+				}
+				must[Receipt](b)(w.Commit(b.Context(), n, Salt{1}))
+				must[Receipt](b)(w.Reveal(b.Context(), n, Salt{1}, files, 0))
+			}
+		})
+	}
 }
