@@ -160,9 +160,9 @@ func writeRow(s hash.Hash, key, value []byte) {
 // eachRow calls yield with all rows below a prefix, in order. What it is given is
 // valid during the call only.
 func eachRow(r reader, prefix string, yield func(key, value []byte) error) error {
-	o := &pebble.IterOptions{LowerBound: []byte(prefix)}
-	if prefix != "" {
-		o.UpperBound = successor([]byte(prefix))
+	o := &pebble.IterOptions{}
+	if prefix != "" { // an empty bound is none; Pebble takes it for a key
+		o.LowerBound, o.UpperBound = []byte(prefix), successor([]byte(prefix))
 	}
 	it, err := r.NewIter(o)
 	if err != nil {
