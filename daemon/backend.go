@@ -102,7 +102,7 @@ func (b backend) Lookup(ctx context.Context, text string) (control.Lookup, error
 	if err != nil {
 		return control.Lookup{}, explain(err)
 	}
-	out := control.Lookup{Name: string(r.Name), ServiceID: r.Service, Source: r.Source, AgeSeconds: r.Age.Seconds()}
+	out := control.Lookup{Name: string(r.Name), ServiceID: r.Service, Source: r.Source, AgeSeconds: r.Age.Seconds(), Expired: r.Expired}
 	if r.Source == string(naming.FromRegistry) {
 		if err := b.prove(ctx, r, &out); err != nil {
 			return control.Lookup{}, explain(err)

@@ -43,7 +43,7 @@ func ledgerParameters() []ledgerParameter {
 		credits("rent", "what a longer name costs in a year", func(p *cashier.Parameters) *voucher.Amount { return &p.Rent }),
 		duration("name_grace", "how long a name is kept for its owner when it is paid for no more", 90*day, func(p *cashier.Parameters) *int64 { return &p.NameGrace }),
 		duration("reveal_delay", "how long after it was asked for a name is registered, so that nobody can be quicker", 0, func(p *cashier.Parameters) *int64 { return &p.RevealDelay }),
-		number("reveal_delay_blocks", "blocks", "the same in blocks (0: one; names are registered at once while both are 0)", func(p *cashier.Parameters) *uint64 { return &p.RevealDelayBlocks }),
+		number("reveal_delay_blocks", "blocks", "the same in blocks, of which an idle ledger makes one an epoch (0: one; names are registered at once while both are 0)", func(p *cashier.Parameters) *uint64 { return &p.RevealDelayBlocks }),
 		credits("commit_deposit", "what is put down while a name is asked for, and lost by who does not take it", func(p *cashier.Parameters) *voucher.Amount { return &p.CommitDeposit }),
 		duration("unbonding", "how long a stake taken out takes to come back", 7*day, func(p *cashier.Parameters) *int64 { return &p.Unbonding }),
 		duration("recovery_delay", "how long an account's key has to object to its recovery", 7*day, func(p *cashier.Parameters) *int64 { return &p.RecoveryDelay }),

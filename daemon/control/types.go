@@ -227,6 +227,8 @@ type Lookup struct {
 	Source string `json:"source"`
 	// AgeSeconds is how long ago the answer was learnt.
 	AgeSeconds float64 `json:"age_seconds"`
+	// Expired says that the name is paid for no more, and resolves a while longer.
+	Expired bool `json:"expired,omitempty"`
 	// Proof is of the ledger's word on the name; nil for IDs and petnames, and where
 	// Unproved says why.
 	Proof    *Proof `json:"proof,omitempty"`

@@ -88,6 +88,8 @@ const (
 	// pendingLost that after an answer that did not come.
 	pendingSlow = time.Minute
 	pendingLost = 3 * time.Second
+	// pendingBlocks is the longest wait between two tries while blocks are awaited.
+	pendingBlocks = 15 * time.Second
 	// pendingShort is how long whoever asks for a name waits rather than be told that
 	// it takes longer.
 	pendingShort = 2 * time.Second
@@ -249,6 +251,9 @@ func (n *Node) advance(ctx context.Context, v *pendingName) error {
 			return n.finish(v)
 		case errors.As(err, &r) && r.Code == cashier.CommitImmature:
 			wait := time.Duration(max(r.RetryAfter, 1)) * time.Second
+			if past := n.Now().Sub(time.Unix(r.Time, 0)); past > 0 { // for blocks, which may take long
+				wait = min(max(wait, past/4), pendingBlocks)
+			}
 			err = n.change(v, func() {
 				v.Ready, v.Fault, v.next = time.Unix(r.Time, 0), "", time.Now().Add(wait)
 			})

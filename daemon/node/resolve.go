@@ -23,6 +23,9 @@ type Resolution struct {
 	Source string
 	// Age is how long ago the registry confirmed it, 0 for IDs and petnames.
 	Age time.Duration
+	// Expired says that the name's lease has ended: it resolves a while longer, and
+	// then no more unless its owner renews it.
+	Expired bool
 }
 
 // Resolve finds the service a text names: "files", "files.top", "files.scn.alt", a
@@ -51,7 +54,7 @@ func (n *Node) Resolve(ctx context.Context, text string) (Resolution, error) {
 	default:
 		return Resolution{}, fmt.Errorf("%w: %w", ErrUnknownName, err)
 	}
-	out := Resolution{Name: r.Name, Service: r.Service, Source: string(r.Source)}
+	out := Resolution{Name: r.Name, Service: r.Service, Source: string(r.Source), Expired: r.Record.Expired(n.Now())}
 	if !r.Checked.IsZero() {
 		out.Age = n.Now().Sub(r.Checked)
 	}

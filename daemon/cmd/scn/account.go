@@ -54,8 +54,11 @@ own is lost, after a delay in which its own key may object.`,
 			},
 		}),
 		a.reads(&cobra.Command{
-			Use:     "rotate",
-			Short:   "make a new key that signs for this node's account from now on",
+			Use:   "rotate",
+			Short: "make a new key that signs for this node's account from now on",
+			Long: `rotate makes a new key that signs for this node's account from now on. The old one
+signs no more: make a new "scn backup", for an older one holds only the old key. Peers
+go on knowing the node's account by its first key, which stays where it is.`,
 			Example: example("scn account rotate"),
 			Args:    cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {

@@ -36,6 +36,9 @@ forged record are named.`,
 			}
 			return a.print(v, func(w io.Writer) {
 				line(w, "name", v.Name)
+				if v.Expired {
+					line(w, "expired", "its lease has ended: it resolves a while longer, unless its owner renews it")
+				}
 				line(w, "service ID", v.ServiceID)
 				line(w, "addresses", optional(v.IPv4)+" "+optional(v.IPv6))
 				line(w, "answer", fmt.Sprintf("from %s, %.0f s old", v.Source, v.AgeSeconds))
