@@ -7,6 +7,7 @@ import (
 	"scn.alt/scn/cashier"
 	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/daemon/control"
+	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -80,4 +81,41 @@ func (b backend) account(ctx context.Context, id *identity.AccountID, do func(co
 	}
 	v, err := b.LedgerAccount(ctx, id)
 	return v, errors.Join(err)
+}
+
+// Bind implements control.Backend.
+func (b backend) Bind(ctx context.Context, q control.BindRequest) ([]control.Binding, error) {
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	var nm name.Name
+	if q.Name != "" {
+		var err error
+		if nm, err = b.name(q.Name); err != nil {
+			return nil, explain(err)
+		}
+	}
+	if err := b.d.node.Bind(ctx, nm, q.Remove); err != nil {
+		return nil, explainMoney(err)
+	}
+	return b.Bindings(ctx, nil)
+}
+
+// Bindings implements control.Backend.
+func (b backend) Bindings(ctx context.Context, node *identity.NodeID) ([]control.Binding, error) {
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	own := b.d.node.ID()
+	if node == nil {
+		node = &own
+	}
+	all, err := b.d.node.Bindings(ctx, *node)
+	out := []control.Binding{}
+	for _, v := range all.Bindings {
+		one := control.Binding{AccountID: v.Account, NodeID: v.Node, Height: v.Height, Time: unix(v.Time)}
+		if !v.Service.IsZero() {
+			one.ServiceID = &v.Service
+		}
+		out = append(out, one)
+	}
+	return out, explainMoney(err)
 }

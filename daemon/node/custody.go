@@ -11,6 +11,7 @@ import (
 
 	"scn.alt/scn/cashier"
 	"scn.alt/scn/cashier/voucher"
+	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -177,19 +178,30 @@ func (n *Node) Unstake(ctx context.Context, id voucher.TransferID, amount vouche
 	return n.wallet.Unstake(ctx, id, amount)
 }
 
-// Bind says on the ledger that this node's account speaks from this node, and, with a
-// service of its own, for that service. Off the ledger a node tells its peers the same
-// by itself.
-func (n *Node) Bind(ctx context.Context, service *identity.ServiceID) error {
-	if service == nil {
-		_, err := n.wallet.Bind(ctx, n.key, nil)
+// Bind says on the ledger that this node's account speaks from this node, and, with the
+// name of a service this node owns, for that service; or ends that. Off the ledger a
+// node tells its peers the same by itself (Hello).
+func (n *Node) Bind(ctx context.Context, nm name.Name, remove bool) error {
+	var service *identity.PrivateKey
+	if nm != "" {
+		key, err := n.dir.ServiceKey(string(nm))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: %w", nm, ErrNotOwned)
+		}
+		if err != nil {
+			return err
+		}
+		service = &key
+	}
+	if !remove {
+		_, err := n.wallet.Bind(ctx, n.key, service)
 		return err
 	}
-	key, err := n.serviceKey(*service)
-	if err != nil {
-		return err
+	var id identity.ServiceID
+	if service != nil {
+		id = service.Service()
 	}
-	_, err = n.wallet.Bind(ctx, n.key, &key)
+	_, err := n.wallet.Unbind(ctx, n.ID(), id)
 	return err
 }
 

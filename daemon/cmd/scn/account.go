@@ -65,8 +65,60 @@ go on knowing the node's account by its first key, which stays where it is.`,
 				return withClient(a, func(c *control.Client) (control.LedgerAccount, error) { return c.RotateKey(cmd.Context()) }, printKeys)
 			},
 		}),
-		recovery)
+		a.accountBind(), a.accountBindings(), recovery)
 	return cmd
+}
+
+func (a *app) accountBind() *cobra.Command {
+	var q control.BindRequest
+	cmd := a.reads(&cobra.Command{
+		Use:   "bind [NAME]",
+		Short: "say on the ledger that this node's account speaks from this node",
+		Long: `bind writes on the ledger that this node's account speaks from this node, and, with the
+name of a service of its own, for that service: signed by the keys of all of them, for
+everybody to look up. Access rules on accounts need none of it.`,
+		Example: example("scn account bind", "scn account bind files", "scn account bind files --remove"),
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				q.Name = args[0]
+			}
+			return withClient(a, func(c *control.Client) ([]control.Binding, error) { return c.Bind(cmd.Context(), q) }, printBindings)
+		},
+	})
+	cmd.Flags().BoolVar(&q.Remove, "remove", false, "end the binding")
+	return cmd
+}
+
+func (a *app) accountBindings() *cobra.Command {
+	return a.reads(&cobra.Command{
+		Use:     "bindings [NODEID]",
+		Short:   "show which accounts speak from a node; without an ID, this one",
+		Example: example("scn account bindings", "scn account bindings NODEID --json"),
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var node *identity.NodeID
+			if len(args) > 0 {
+				id, err := identity.ParseNodeID(args[0])
+				if err != nil {
+					return usageError{err}
+				}
+				node = &id
+			}
+			return withClient(a, func(c *control.Client) ([]control.Binding, error) { return c.Bindings(cmd.Context(), node) }, printBindings)
+		},
+	})
+}
+
+func printBindings(w io.Writer, list []control.Binding) {
+	line(w, "ACCOUNT", "NODE", "SERVICE", "SINCE")
+	for _, v := range list {
+		service := "-"
+		if v.ServiceID != nil {
+			service = v.ServiceID.String()
+		}
+		line(w, v.AccountID, v.NodeID, service, v.Time.Local().Format(time.DateTime))
+	}
 }
 
 func (a *app) recovery(use, what, short string, args cobra.PositionalArgs) *cobra.Command {
