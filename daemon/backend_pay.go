@@ -63,8 +63,9 @@ func (b backend) SetPrice(ctx context.Context, q control.PriceRequest) (control.
 // Prices implements control.Backend.
 func (b backend) Prices(context.Context) ([]control.Price, error) {
 	prices := b.d.node.Till().Prices()
-	out := []control.Price{}
-	for _, s := range b.d.node.Services() {
+	services := b.d.node.Services()
+	out := make([]control.Price, 0, len(services))
+	for _, s := range services {
 		out = append(out, b.priceOf(string(s.Name), prices[s.ID]))
 		out[len(out)-1].Service = s.ID
 	}
@@ -135,14 +136,15 @@ func (b backend) Market(ctx context.Context, text string) (control.Market, error
 func (b backend) PayChannels(ctx context.Context) ([]control.PayChannel, error) {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
-	out := []control.PayChannel{}
-	for _, c := range b.d.node.Purse().Channels() {
-		out = append(out, b.payingOf(c))
-	}
+	paying := b.d.node.Purse().Channels()
 	// Where the ledger is away this is what was known last, which is shown all the same.
 	earning, err := b.d.node.EarningChannels(ctx)
 	if err != nil {
 		b.d.log.Debug("channels not refreshed", "err", err)
+	}
+	out := make([]control.PayChannel, 0, len(paying)+len(earning))
+	for _, c := range paying {
+		out = append(out, b.payingOf(c))
 	}
 	for _, e := range earning {
 		v := channelOf(e.Channel)

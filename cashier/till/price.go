@@ -260,7 +260,7 @@ func (t *Till) renew(ctx context.Context) error {
 		}
 	}
 	t.mu.Unlock()
-	var errs []error
+	errs := make([]error, 0, len(unknown)+len(ending))
 	for _, r := range unknown {
 		errs = append(errs, t.resolve(ctx, r))
 	}

@@ -184,7 +184,7 @@ func (s *stage) stopPaying(ctx context.Context) error {
 		}
 	}
 	allowed, _ := voucher.ParseAmount(budget)
-	var window uint64 = max(64<<10, min(16<<20, paid))
+	window := max(64<<10, min(16<<20, paid))
 	s.say("miser: budget of %s: %s in %.1f s, then: %v", budget, megabytes(got), took.Seconds(), err)
 	s.say("  paid for %s with %s; delivered %s by the providers' count; the window is at most %s", megabytes(paid), spent, megabytes(delivered), megabytes(window))
 	s.must(err != nil, "the miser's download did not end")
@@ -206,4 +206,37 @@ func (s *stage) stopPaying(ctx context.Context) error {
 	}
 	s.must(strings.Contains(reason, "budget"), "scn status does not say why")
 	return nil
+}
+
+// leave stops the provider right after a download, and looks whether it settled first.
+func (s *stage) leave(ctx context.Context) error {
+	if _, err := s.fetch(ctx, s.client, "films.top", part/8); err != nil {
+		return err
+	}
+	// The last voucher is on its way; nothing is promised beyond it.
+	if err := pause(ctx, time.Second); err != nil {
+		return err
+	}
+	list, err := channels(ctx, s.client, true)
+	if err != nil {
+		return err
+	}
+	var promised voucher.Amount
+	for _, c := range list {
+		if c.NodeID.String() == s.provider.ID {
+			promised += c.Promised
+		}
+	}
+	status, err := s.provider.Status(ctx)
+	if err != nil {
+		return err
+	}
+	s.provider.Stop()
+	got, err := account(ctx, s.world.Founder, status.AccountID.String())
+	if err != nil {
+		return err
+	}
+	s.say("the provider stops: it was promised %s in all, and has %s", promised, got.Balance)
+	s.must(got.Balance == promised, "the provider left without %s of what it was promised", promised-got.Balance)
+	return s.balances(ctx, "at the end")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -81,17 +82,21 @@ func (s *stage) trail(trails []trail) {
 	fmt.Println()
 }
 
+// holder is who has an account.
+type holder struct{ name, id string }
+
 // balances prints what everybody has, and checks the sum.
 func (s *stage) balances(ctx context.Context, when string) error {
-	type holder struct{ name, id string }
-	holders := []holder{}
-	for _, a := range []*reach.Actor{s.client, s.miser, s.provider, s.discount} {
-		status, err := a.Status(ctx)
-		if err != nil {
-			return err
+	if s.holders == nil {
+		for _, a := range []*reach.Actor{s.client, s.miser, s.provider, s.discount} {
+			status, err := a.Status(ctx)
+			if err != nil {
+				return err
+			}
+			s.holders = append(s.holders, holder{a.Host.Name(), status.AccountID.String()})
 		}
-		holders = append(holders, holder{a.Host.Name(), status.AccountID.String()})
 	}
+	holders := slices.Clone(s.holders)
 	for _, a := range []*reach.Actor{s.client, s.miser} {
 		list, err := channels(ctx, a, true)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/conformance/netns"
 	"scn.alt/scn/conformance/overlay"
 	"scn.alt/scn/conformance/reach"
@@ -38,6 +37,7 @@ type stage struct {
 	rack1, rack2                      *reach.Place
 	client, miser, provider, discount *reach.Actor
 	server                            *fileServer
+	holders                           []holder // of the nodes' own accounts
 	began                             time.Time
 	failed                            []error // what was not as it has to be
 }
@@ -77,6 +77,7 @@ func show(ctx context.Context, binary string, size int64, verbose bool) (err err
 		s.compare,
 		s.choose,
 		s.stopPaying,
+		s.leave,
 	} {
 		if err := scene(ctx); err != nil {
 			return err
@@ -236,9 +237,3 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 func megabytes[T ~int64 | ~uint64](n T) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
-
-// cost is what bytes cost at a price for each GiB.
-func cost(perGiB voucher.Amount, bytes uint64) voucher.Amount {
-	c, _ := voucher.Price{PerGiB: perGiB}.Cost(bytes, 0)
-	return c
-}

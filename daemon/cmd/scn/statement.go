@@ -121,11 +121,10 @@ func printStatement(w io.Writer, s control.Statement) {
 		if !l.Channel.IsZero() {
 			channel = l.Channel.Short()
 		}
-		cells := []any{
+		cells := append(make([]any, 0, 15),
 			channel, l.Direction, l.Service.Short(), l.Peer.Short(), l.Sessions, bytesText(l.Sent), bytesText(l.Received),
-			(time.Duration(l.Milliseconds) * time.Millisecond).Round(100 * time.Millisecond),
-			voucher.Price{PerGiB: l.PerGiB, PerHour: l.PerHour},
-		}
+			(time.Duration(l.Milliseconds) * time.Millisecond).Round(100*time.Millisecond),
+			voucher.Price{PerGiB: l.PerGiB, PerHour: l.PerHour})
 		if l.Channel.IsZero() {
 			line(w, cells...)
 			continue
