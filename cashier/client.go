@@ -279,7 +279,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, lim
 		err := c.attempt(ctx, method, path, body, limit, open)
 		again := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrOverCapacity)
 		if err == nil || !again || attempt == c.cfg.Attempts || ctx.Err() != nil {
-			return err
+			return c.dispute(ctx, err)
 		}
 		select {
 		case <-time.After(wait):

@@ -122,6 +122,8 @@ func NewServer(l *Ledger, cfg ServerConfig) (*Server, error) {
 		mux:     http.NewServeMux(),
 	}
 	s.mux.HandleFunc("POST "+pathTransactions, s.handle(true, s.submit))
+	s.mux.HandleFunc("POST "+pathWitness, s.handle(false, s.witness))
+	s.mux.HandleFunc("GET "+pathForks, s.handle(false, s.forks))
 	s.mux.HandleFunc("GET "+pathNames+"{name}", s.handle(false, s.lookup))
 	s.mux.HandleFunc("GET "+pathAccounts+"{id}/names", s.handle(false, s.names))
 	s.mux.HandleFunc("GET "+pathStatus, s.handle(false, s.status))

@@ -24,7 +24,11 @@ import (
 //	GET  /v1/accounts/{id}?since=H                → accountReply
 //	GET  /v1/checkpoint?since=H                   → proved, without rows
 //	GET  /v1/nodes/{id}/bindings                  → signed Bindings
+//	POST /v1/witness                              a signed Checkpoint → nothing
+//	GET  /v1/forks                                → forksReply
 const (
+	pathWitness      = "/v1/witness"
+	pathForks        = "/v1/forks"
 	pathTransactions = "/v1/transactions"
 	pathNames        = "/v1/names/"
 	pathAccounts     = "/v1/accounts/"
