@@ -107,7 +107,9 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	l.epoch = x.parameters.epoch()
+	if l.epoch = x.parameters.epoch(); *l.allowance.parameters.Load() != x.parameters {
+		l.allowance.parameters.Store(new(x.parameters))
+	}
 	answers := make([]answer, 0, len(batch))
 	size := 0
 	for _, s := range batch {
@@ -137,6 +139,9 @@ func (l *Ledger) makeBlock(batch []*submission) (int, error) {
 			return 0, err
 		}
 	}
+	if len(answers) > 0 {
+		l.metrics.lagNanos.Store(int64(time.Since(batch[0].queued)))
+	}
 	for i, a := range answers {
 		batch[i].reply <- a
 	}
@@ -155,7 +160,9 @@ func (l *Ledger) write(block Block, changes []Change) error {
 	l.books.commit(h, block.Header.Version)
 	l.metrics.blocks.Add(1)
 	l.metrics.accepted.Add(uint64(len(block.Transactions)))
-	l.metrics.commitNanos.Add(uint64(time.Since(start)))
+	took := time.Since(start)
+	l.metrics.commitNanos.Add(uint64(took))
+	l.metrics.slowestNanos.Store(max(l.metrics.slowestNanos.Load(), int64(took)))
 	l.head.Store(&h)
 	l.mu.Lock()
 	close(l.changed)

@@ -64,6 +64,8 @@ type Ledger struct {
 
 	books *commitment // staged by the engine, proved from by all
 
+	allowance allowance
+
 	promise  sync.Mutex
 	promised Checkpoint // guarded by promise: what the file says
 
@@ -86,8 +88,9 @@ const maxQueued = 8 * MaxBlock
 
 // submission is a transaction on its way into a block.
 type submission struct {
-	tx    Transaction
-	reply chan answer // one answer, buffered
+	tx     Transaction
+	queued time.Time
+	reply  chan answer // one answer, buffered
 }
 
 type answer struct {
@@ -140,7 +143,7 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 	}
 	l.head.Store(&h)
 	l.begin.Store(base.Height)
-	if err := l.checkPromise(); err != nil {
+	if err := errors.Join(l.loadParameters(), l.checkPromise()); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	l.gate = newGate(l.stop)
@@ -151,6 +154,13 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 	l.wg.Go(l.keep)
 	cfg.Logger.Info("ledger open", "height", h.Height, "dir", dir)
 	return l, nil
+}
+
+func (l *Ledger) loadParameters() error {
+	var p Parameters
+	_, err := read(rows{l.store.db}, parametersKey, &p)
+	l.allowance.parameters.Store(&p)
+	return err
 }
 
 // Close answers what waits with ErrClosed, waits for the block being written and
@@ -179,21 +189,31 @@ func (l *Ledger) Close() error {
 // ends first, the transaction may or may not have been accepted: submit it again.
 // Submit keeps signed, which must not be changed any more.
 func (l *Ledger) Submit(ctx context.Context, signed []byte) (Receipt, error) {
+	return l.submitAs(ctx, signed, nil)
+}
+
+func (l *Ledger) submitAs(ctx context.Context, signed []byte, limit func(*Transaction) error) (Receipt, error) {
 	l.metrics.submitted.Add(1)
-	r, err := l.submit(ctx, signed)
+	r, err := l.submit(ctx, signed, limit)
 	if err != nil {
 		l.metrics.count(err)
 	}
 	return r, err
 }
 
-func (l *Ledger) submit(ctx context.Context, signed []byte) (Receipt, error) {
+// submit asks limit, if not nil, about a transaction once it is known who signed it.
+func (l *Ledger) submit(ctx context.Context, signed []byte, limit func(*Transaction) error) (Receipt, error) {
 	if err := l.refusal(); err != nil {
 		return Receipt{}, err
 	}
 	tx, err := l.gate.open(ctx, l.cfg.Network, signed)
 	if err != nil {
 		return Receipt{}, err
+	}
+	if limit != nil {
+		if err := limit(&tx); err != nil {
+			return Receipt{}, err
+		}
 	}
 	if _, money := tx.Operation.(identified); !money {
 		place, again, err := l.placeOf(tx.id)
@@ -207,13 +227,17 @@ func (l *Ledger) submit(ctx context.Context, signed []byte) (Receipt, error) {
 			return Receipt{}, err
 		}
 	}
+	taken, err := l.admit(&tx)
+	if err != nil {
+		return Receipt{}, err
+	}
 	if len(signed) > MaxTransaction {
 		defer l.queued.Add(-int64(len(signed)))
 		if l.queued.Add(int64(len(signed))) > maxQueued {
 			return Receipt{}, &Rejection{Code: OverCapacity, RetryAfter: 1}
 		}
 	}
-	s := &submission{tx: tx, reply: make(chan answer, 1)}
+	s := &submission{tx: tx, queued: time.Now(), reply: make(chan answer, 1)}
 	if err := l.enqueue(s); err != nil {
 		return Receipt{}, err
 	}
@@ -224,6 +248,9 @@ func (l *Ledger) submit(ctx context.Context, signed []byte) (Receipt, error) {
 		}
 		if a.result.Rejection != nil {
 			return Receipt{}, a.result.Rejection
+		}
+		if taken && a.result.Again {
+			l.allowance.giveBack(tx.Account)
 		}
 		return l.receipt(&tx, a.result)
 	case <-ctx.Done():

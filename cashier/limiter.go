@@ -106,3 +106,30 @@ func peerName(a net.Addr) string {
 	}
 	return ip.String()
 }
+
+// prefixOf returns the part of the Internet an address is in: an IPv4 /24 or an IPv6
+// /48, as they are given out; empty for what is no IP address.
+func prefixOf(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	at, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return ""
+	}
+	return PrefixOf(at.Addr())
+}
+
+// PrefixOf is what a server's Prefix returns for a peer at an IP address.
+func PrefixOf(ip netip.Addr) string {
+	ip = ip.Unmap().WithZone("")
+	bits := 24
+	if ip.Is6() {
+		bits = 48
+	}
+	p, err := ip.Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return p.String()
+}

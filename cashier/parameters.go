@@ -70,6 +70,11 @@ type Parameters struct {
 	// NameGrace is how long a name whose lease has ended is kept for its owner, in
 	// seconds. 0 is 90 days; at least 1 day, at most 1 year.
 	NameGrace int64 `cbor:"28,keyasint,omitzero"`
+
+	// FreeTransactions is how many transactions an account may make in an epoch
+	// without paying a fee; an account without money then none. It is kept by whoever
+	// takes transactions, and no rule for blocks. Default 0: as many as it likes.
+	FreeTransactions uint32 `cbor:"30,keyasint,omitzero"`
 }
 
 // DefaultParameters returns the parameters of a new ledger. Nothing costs

@@ -27,6 +27,17 @@ type ServerConfig struct {
 	// signatures to check and an fsync. Default 5 and 100.
 	SubmitRate  float64
 	SubmitBurst int
+	// AccountRate and AccountBurst bound the transactions that one account signs, from
+	// wherever they come. Default 20 and 400.
+	AccountRate  float64
+	AccountBurst int
+	// PrefixRate and PrefixBurst bound the transactions from one part of the Internet,
+	// as Prefix tells. Default 50 and 1000.
+	PrefixRate  float64
+	PrefixBurst int
+	// Prefix is the part of the Internet a peer is in, an IPv4 /24 or an IPv6 /48, or
+	// empty for one that is not known. Default: by the address, where it has an IP.
+	Prefix func(net.Addr) string
 	// MaxConns and MaxConnsPerPeer bound connections; more are closed at once.
 	// Default 512 and 16.
 	MaxConns, MaxConnsPerPeer int
@@ -53,6 +64,10 @@ func (c ServerConfig) Validate() error {
 		{"RequestBurst", float64(c.RequestBurst)},
 		{"SubmitRate", c.SubmitRate},
 		{"SubmitBurst", float64(c.SubmitBurst)},
+		{"AccountRate", c.AccountRate},
+		{"AccountBurst", float64(c.AccountBurst)},
+		{"PrefixRate", c.PrefixRate},
+		{"PrefixBurst", float64(c.PrefixBurst)},
 		{"MaxConns", float64(c.MaxConns)},
 		{"MaxConnsPerPeer", float64(c.MaxConnsPerPeer)},
 		{"Timeout", float64(c.Timeout)},
@@ -70,12 +85,19 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	set(&c.RequestBurst, 200)
 	set(&c.SubmitRate, 5)
 	set(&c.SubmitBurst, 100)
+	set(&c.AccountRate, 20)
+	set(&c.AccountBurst, 400)
+	set(&c.PrefixRate, 50)
+	set(&c.PrefixBurst, 1000)
 	set(&c.MaxConns, 512)
 	set(&c.MaxConnsPerPeer, 16)
 	set(&c.Timeout, 15*time.Second)
 	set(&c.IdleTimeout, 2*time.Minute)
 	if c.Peer == nil {
 		c.Peer = peerName
+	}
+	if c.Prefix == nil {
+		c.Prefix = prefixOf
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -87,8 +109,10 @@ func (c ServerConfig) withDefaults() ServerConfig {
 type Server struct {
 	ledger  *Ledger
 	cfg     ServerConfig
-	limiter *limiter
-	mux     *http.ServeMux
+	limiter *limiter // of peers
+	// Of what is submitted: by who signed it, and by where it came from.
+	accounts, prefixes *limiter
+	mux                *http.ServeMux
 
 	requests, limited, refusedConns, failures atomic.Uint64
 }
@@ -118,8 +142,10 @@ func NewServer(l *Ledger, cfg ServerConfig) (*Server, error) {
 	cfg = cfg.withDefaults()
 	s := &Server{
 		ledger: l, cfg: cfg,
-		limiter: newLimiter(cfg.RequestRate, cfg.RequestBurst, cfg.SubmitRate, cfg.SubmitBurst),
-		mux:     http.NewServeMux(),
+		limiter:  newLimiter(cfg.RequestRate, cfg.RequestBurst, cfg.SubmitRate, cfg.SubmitBurst),
+		accounts: newLimiter(cfg.AccountRate, cfg.AccountBurst, cfg.AccountRate, cfg.AccountBurst),
+		prefixes: newLimiter(cfg.PrefixRate, cfg.PrefixBurst, cfg.PrefixRate, cfg.PrefixBurst),
+		mux:      http.NewServeMux(),
 	}
 	s.mux.HandleFunc("POST "+pathTransactions, s.handle(true, s.submit))
 	s.mux.HandleFunc("POST "+pathWitness, s.handle(false, s.witness))
@@ -158,7 +184,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerContextKey{}, s.cfg.Peer(c.RemoteAddr()))
+			return context.WithValue(ctx, peerContextKey{}, origin{s.cfg.Peer(c.RemoteAddr()), s.cfg.Prefix(c.RemoteAddr())})
 		},
 	}
 	var wg sync.WaitGroup
@@ -188,14 +214,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 
 type peerContextKey struct{}
 
+// origin is where a request came from.
+type origin struct{ peer, prefix string }
+
 func (s *Server) handle(submit bool, f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		peer, ok := r.Context().Value(peerContextKey{}).(string)
+		from, ok := r.Context().Value(peerContextKey{}).(origin)
 		if !ok {
-			peer = r.RemoteAddr
+			from.peer = r.RemoteAddr
 		}
 		s.requests.Add(1)
-		if !s.limiter.allow(peer, submit, time.Now()) {
+		now := time.Now()
+		if !s.limiter.allow(from.peer, submit, now) || submit && from.prefix != "" && !s.prefixes.allow(from.prefix, false, now) {
 			s.limited.Add(1)
 			s.answer(w, nil, &Rejection{Code: RateLimited, RetryAfter: 1})
 			return
@@ -236,7 +266,13 @@ func (s *Server) submit(r *http.Request) (any, error) {
 		}
 		return nil, reject(Malformed, "body not received")
 	}
-	receipt, err := s.ledger.Submit(r.Context(), body)
+	receipt, err := s.ledger.submitAs(r.Context(), body, func(tx *Transaction) error {
+		if !s.accounts.allow(string(tx.Account[:]), false, time.Now()) {
+			s.limited.Add(1)
+			return &Rejection{Code: RateLimited, RetryAfter: 1, Account: tx.Account}
+		}
+		return nil
+	})
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return nil, &Rejection{Code: OverCapacity, RetryAfter: 1}
 	}

@@ -30,7 +30,14 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for layer, snapshot := range c.layers {
-		collectStruct(ch, "scn_"+layer, reflect.ValueOf(snapshot()))
+		v := snapshot()
+		collectStruct(ch, "scn_"+layer, reflect.ValueOf(v))
+		if m, ok := v.(interface{ Refusals() map[string]uint64 }); ok {
+			desc := prometheus.NewDesc("scn_"+layer+"_refusals_total", "Refusals by cause.", []string{"cause"}, nil)
+			for cause, n := range m.Refusals() {
+				ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), cause)
+			}
+		}
 	}
 }
 

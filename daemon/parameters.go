@@ -47,6 +47,7 @@ func ledgerParameters() []ledgerParameter {
 		credits("commit_deposit", "what is put down while a name is asked for, and lost by who does not take it", func(p *cashier.Parameters) *voucher.Amount { return &p.CommitDeposit }),
 		duration("unbonding", "how long a stake taken out takes to come back", 7*day, func(p *cashier.Parameters) *int64 { return &p.Unbonding }),
 		duration("recovery_delay", "how long an account's key has to object to its recovery", 7*day, func(p *cashier.Parameters) *int64 { return &p.RecoveryDelay }),
+		number("free_transactions", "transactions", "how many an account with money may make in an epoch without a fee, and one without money none (0: no limit)", func(p *cashier.Parameters) *uint32 { return &p.FreeTransactions }),
 	}
 }
 

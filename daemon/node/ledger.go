@@ -14,6 +14,7 @@ import (
 	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 	"scn.alt/scn/routing/identity"
+	"scn.alt/scn/sal"
 )
 
 // ledgerAPI is the ledger as the node uses it: its own, or the authority's over a
@@ -93,7 +94,7 @@ func (n *Node) serveLedger(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ledger service: %w", err)
 	}
-	server, err := cashier.NewServer(n.ledger, cashier.ServerConfig{Logger: n.log.With("layer", "cashier")})
+	server, err := cashier.NewServer(n.ledger, cashier.ServerConfig{Prefix: n.prefixOf, Logger: n.log.With("layer", "cashier")})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -108,6 +109,21 @@ func (n *Node) serveLedger(ctx context.Context) error {
 		}})
 	})
 	return group.Wait()
+}
+
+// prefixOf tells the part of the Internet a peer of a session comes from. Behind a
+// relay that is not known.
+func (n *Node) prefixOf(a net.Addr) string {
+	peer, ok := a.(sal.Addr)
+	if !ok {
+		return ""
+	}
+	for _, p := range n.sal.Peers() {
+		if p.Node == peer.Node && p.Relay.IsZero() && p.Remote.IsValid() {
+			return cashier.PrefixOf(p.Remote.Addr())
+		}
+	}
+	return ""
 }
 
 // ledgerLookup asks the ledger for a name's record; cashier.ErrNotRegistered when
