@@ -31,6 +31,12 @@ func newLiar(t *testing.T, l *Ledger) *liar {
 	n.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
+		if r.URL.Path == pathWitness || r.URL.Path == pathForks {
+			// A liar does not pass on what would tell the ledger.
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write(mustEncode(&Rejection{Code: NotFound}))
+			return
+		}
 		inner := httptest.NewRecorder()
 		n.ledger.ServeHTTP(inner, r)
 		b := inner.Body.Bytes()
