@@ -109,7 +109,7 @@ func (b backend) Bindings(ctx context.Context, node *identity.NodeID) ([]control
 		node = &own
 	}
 	all, err := b.d.node.Bindings(ctx, *node)
-	out := []control.Binding{}
+	out := make([]control.Binding, 0, len(all.Bindings))
 	for _, v := range all.Bindings {
 		one := control.Binding{AccountID: v.Account, NodeID: v.Node, Height: v.Height, Time: unix(v.Time)}
 		if !v.Service.IsZero() {

@@ -135,8 +135,9 @@ func parametersOf(p cashier.Parameters, founder identity.AccountID) []control.Le
 			*id = founder
 		}
 	}
-	var out []control.LedgerParameter
-	for _, v := range ledgerParameters() {
+	all := ledgerParameters()
+	out := make([]control.LedgerParameter, 0, len(all))
+	for _, v := range all {
 		out = append(out, control.LedgerParameter{Name: v.name, Value: v.text(&p), Unit: v.unit, About: v.about})
 	}
 	return out

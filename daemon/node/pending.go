@@ -137,7 +137,7 @@ func (n *Node) savePendingLocked() error {
 func (n *Node) PendingNames() []PendingName {
 	n.pending.mu.Lock()
 	defer n.pending.mu.Unlock()
-	var out []PendingName
+	out := make([]PendingName, 0, len(n.pending.list))
 	for _, v := range n.pending.list {
 		out = append(out, v.view())
 	}
@@ -240,7 +240,7 @@ func (n *Node) advance(ctx context.Context, v *pendingName) error {
 			if err != nil && !errors.Is(err, cashier.ErrCommitExists) {
 				return n.fault(v, err)
 			}
-			if err := n.change(v, func() { v.Committed, v.Fault = true, "" }); err != nil {
+			if err := n.change(func() { v.Committed, v.Fault = true, "" }); err != nil {
 				return err
 			}
 		}
@@ -254,7 +254,7 @@ func (n *Node) advance(ctx context.Context, v *pendingName) error {
 			if past := n.Now().Sub(time.Unix(r.Time, 0)); past > 0 { // for blocks, which may take long
 				wait = min(max(wait, past/4), pendingBlocks)
 			}
-			err = n.change(v, func() {
+			err = n.change(func() {
 				v.Ready, v.Fault, v.next = time.Unix(r.Time, 0), "", time.Now().Add(wait)
 			})
 			return errors.Join(n.pendingError(v), err)
@@ -267,7 +267,7 @@ func (n *Node) advance(ctx context.Context, v *pendingName) error {
 			if err != nil {
 				return n.fault(v, err)
 			}
-			if err := n.change(v, func() { v.Salt, v.Committed, v.Ready = salt[:], false, time.Time{} }); err != nil {
+			if err := n.change(func() { v.Salt, v.Committed, v.Ready = salt[:], false, time.Time{} }); err != nil {
 				return err
 			}
 		case errors.Is(err, cashier.ErrTaken):
@@ -304,8 +304,8 @@ func (n *Node) serviceKey(service identity.ServiceID) (identity.PrivateKey, erro
 	return identity.PrivateKey{}, fmt.Errorf("service %s: %w: its key is gone", service, ErrNotOwned)
 }
 
-// change changes one and writes the list.
-func (n *Node) change(v *pendingName, f func()) error {
+// change changes the list and writes it.
+func (n *Node) change(f func()) error {
 	n.pending.mu.Lock()
 	defer n.pending.mu.Unlock()
 	f()
@@ -314,7 +314,7 @@ func (n *Node) change(v *pendingName, f func()) error {
 
 // finish forgets one that is done.
 func (n *Node) finish(v *pendingName) error {
-	return n.change(v, func() {
+	return n.change(func() {
 		if n.pending.list[v.Name] == v {
 			delete(n.pending.list, v.Name)
 		}
@@ -332,9 +332,10 @@ func (n *Node) fault(v *pendingName, err error) error {
 		switch r.Code {
 		case cashier.TooManyNames, cashier.ExistsElsewhere, cashier.WrongKey, cashier.BadTerm, cashier.NoConsent, cashier.Malformed:
 			return n.giveUp(v, err)
+		default: // it may pass
 		}
 	}
-	saved := n.change(v, func() {
+	saved := n.change(func() {
 		v.Fault, v.next = err.Error(), time.Now().Add(pendingSlow)
 		if lost || !refused(err) {
 			v.next = time.Now().Add(pendingLost)
@@ -345,7 +346,7 @@ func (n *Node) fault(v *pendingName, err error) error {
 
 // giveUp ends one that cannot be had. It is shown for a while.
 func (n *Node) giveUp(v *pendingName, err error) error {
-	saved := n.change(v, func() { v.Fault, v.Over, v.next = err.Error(), true, time.Now().Add(pendingKept) })
+	saved := n.change(func() { v.Fault, v.Over, v.next = err.Error(), true, time.Now().Add(pendingKept) })
 	return errors.Join(err, saved)
 }
 
