@@ -40,6 +40,9 @@ type link struct {
 	established sync.Once     // hello received
 	greeted     chan struct{} // closed when it was
 	loss        lossWatch     // of the relays' loop
+	exported    sync.Once     // guards the next two
+	secret      [32]byte
+	exportErr   error
 
 	mu       sync.Mutex // guards below
 	sessions map[*session]struct{}
@@ -95,6 +98,18 @@ func (l *link) bind() error {
 		return err
 	}
 	return l.assoc.Bind(secret, l.initiator)
+}
+
+// exporter returns secret bytes of the connection that the exporters of its sessions
+// are made of. TLS makes them slowly, so that is done once.
+func (l *link) exporter() ([32]byte, error) {
+	l.exported.Do(func() {
+		state := l.quic.ConnectionState()
+		b, err := state.TLS.ExportKeyingMaterial(sessionLabel, nil, len(l.secret))
+		copy(l.secret[:], b)
+		l.exportErr = err
+	})
+	return l.secret, l.exportErr
 }
 
 // close ends the connection with a reason for the peer.

@@ -2,6 +2,7 @@ package sal
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
@@ -162,14 +163,19 @@ func (s *session) beginMetering() error {
 	return nil
 }
 
-// export fills in the exporter bytes.
+// export fills in the exporter bytes: those of the connection, hashed with the nonce.
 func (s *session) export() error {
-	state := s.link.quic.ConnectionState()
-	b, err := state.TLS.ExportKeyingMaterial(sessionLabel, s.info.Nonce[:], len(s.info.Exporter))
+	if s.info.Exporter != [32]byte{} {
+		return nil
+	}
+	secret, err := s.link.exporter()
 	if err != nil {
 		return err
 	}
-	copy(s.info.Exporter[:], b)
+	var b [2 * 32]byte
+	copy(b[:], secret[:])
+	copy(b[32:], s.info.Nonce[:])
+	s.info.Exporter = sha256.Sum256(b[:])
 	return nil
 }
 

@@ -21,7 +21,7 @@ type Config struct {
 	// session has a price.
 	Dir string
 	// Send gives a frame to the meter of a node, unreliably and at once; it reports
-	// false where it cannot. Default: nothing is sent.
+	// false where it cannot, and keeps nothing of the frame. Default: nothing is sent.
 	Send func(peer identity.NodeID, frame []byte) bool
 	// Channels opens and looks up channels. Default: this node pays for nothing, and
 	// asks for nothing.

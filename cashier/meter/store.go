@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 
@@ -136,38 +135,52 @@ func (k *keeper) options(readOnly bool) *pebble.Options {
 	}
 }
 
-// open opens the store and makes it if it is not there.
+// open opens the store. A new one is made beside its place, complete, and then
+// renamed: a power cut leaves what the next try sweeps away, not half a store.
 func (k *keeper) open() (err error) {
 	fail := func(err error) error { return fmt.Errorf("open meter store %s: %w", k.dir, err) }
 	if names, err := k.fs.List(k.dir); err == nil && len(names) > 0 {
 		if err := k.check(); err != nil {
 			return fail(err)
 		}
-	}
-	if err := k.fs.MkdirAll(k.dir, 0o700); err != nil {
+	} else if err := k.create(); err != nil {
 		return fail(err)
 	}
 	db, err := pebble.Open(k.dir, k.options(false))
 	if err != nil {
 		return fail(err)
 	}
-	if _, closer, err := db.Get(versionKey); errors.Is(err, pebble.ErrNotFound) {
-		err = db.Set(versionKey, binary.BigEndian.AppendUint64(nil, storeVersion), pebble.Sync)
-		if err != nil {
-			return fail(errors.Join(err, db.Close()))
-		}
-	} else if err = errors.Join(err, closeOf(closer)); err != nil {
-		return fail(errors.Join(err, db.Close()))
-	}
 	k.db = db
 	return nil
 }
 
-func closeOf(c io.Closer) error {
-	if c == nil {
-		return nil
+// create makes an empty store.
+func (k *keeper) create() error {
+	fresh, parent := k.dir+".new", k.fs.PathDir(k.dir)
+	err := errors.Join(k.fs.RemoveAll(fresh), k.fs.RemoveAll(k.dir), k.fs.MkdirAll(parent, 0o700))
+	if err != nil {
+		return err
 	}
-	return c.Close()
+	db, err := pebble.Open(fresh, k.options(false))
+	if err != nil {
+		return err
+	}
+	err = db.Set(versionKey, binary.BigEndian.AppendUint64(nil, storeVersion), pebble.Sync)
+	if err := errors.Join(err, db.Close(), k.syncDir(fresh)); err != nil {
+		return err
+	}
+	if err := k.fs.Rename(fresh, k.dir); err != nil {
+		return err
+	}
+	return k.syncDir(parent)
+}
+
+func (k *keeper) syncDir(path string) error {
+	d, err := k.fs.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // check reads the version of the layout; Pebble writes to what it opens, so it is
@@ -180,7 +193,7 @@ func (k *keeper) check() error {
 	value, closer, err := db.Get(versionKey)
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
-		err = nil // power was cut while it was made
+		err = fmt.Errorf("%w: no version", ErrCorrupt)
 	case err == nil && len(value) != 8:
 		err = errors.Join(ErrCorrupt, closer.Close())
 	case err == nil:
