@@ -13,13 +13,8 @@ import (
 	"scn.alt/scn/sal/relay"
 )
 
-const (
-	// registrationTimeout is how long making a registration may take, connection and
-	// all: half of what a home relay may take to be replaced.
-	registrationTimeout = 2500 * time.Millisecond
-	// noRelayRetry is when a node that turned out to be no relay is asked again.
-	noRelayRetry = 10 * time.Minute
-)
+// noRelayRetry is when a node that turned out to be no relay is asked again.
+const noRelayRetry = 10 * time.Minute
 
 var (
 	errNotDirect = errors.New("sal: the relay itself is reached through a relay only")
@@ -38,7 +33,7 @@ func (e *relayRefusal) Error() string { return "sal: relay: " + e.reason }
 
 // register makes one registration.
 func (r *relays) register(ctx context.Context, g *registration, where []netip.AddrPort) (*Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, registrationTimeout, errSilent)
+	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, errSilent)
 	defer cancel()
 	service := identity.ServiceOf(g.relay)
 	s, err := r.node.dialAt(ctx, record.Candidate{Node: g.relay, Locators: where}, &request{service, RelayPort, record.TCP})
@@ -107,6 +102,7 @@ func (r *relays) stand(g *registration, l *link, token relay.Token) error {
 	}
 	l.anchor.hold()
 	g.anchor, g.link, g.since, g.health = l.anchor, l, now, homes.NewHealth(now, rtt)
+	g.stale = now.Add(homes.Spread(renewInterval, r.random))
 	close(g.ready)
 	var todo []func()
 	if old == g {
@@ -171,7 +167,7 @@ func (r *relays) demand(peer identity.NodeID, at []identity.NodeID) (ready []<-c
 			if r.demandedLocked() >= maxDemanded {
 				continue
 			}
-			todo = append(todo, r.registerLocked(id, false))
+			todo = append(todo, r.registerLocked(id, false, homes.Patience(0)))
 			g = r.regs[id]
 		}
 		g.needed = now.Add(demandFor)

@@ -3,6 +3,7 @@ package sal
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -32,8 +33,9 @@ const (
 	maxRelayed = 3
 	// lookInterval is how often the paths to relays are looked at.
 	lookInterval = time.Second
-	// renewInterval is how often a registration is made anew that has no connection,
-	// renewRetry the shortest pause between attempts while the relay is silent.
+	// renewInterval is about how often a registration is made anew that has no
+	// connection, renewRetry the shortest pause between attempts while the relay is
+	// silent.
 	renewInterval = 20 * time.Minute
 	renewRetry    = 5 * time.Second
 	// askBootstrap is how often the network file is looked at for relays.
@@ -54,6 +56,7 @@ type relays struct {
 	homes   []identity.NodeID         // told to others
 	busy    inUse
 	accused time.Time // when a relay was last blamed for a connection's losses
+	random  *rand.Rand
 }
 
 // inUse says what this node's sessions use, at one moment.
@@ -99,14 +102,16 @@ type unknownPeer struct {
 // registration is one session with a relay, made or in the making. Its fields are
 // guarded by relays.mu but where it says so.
 type registration struct {
-	relay  identity.NodeID // constant
-	cancel context.CancelFunc
-	ready  chan struct{} // closed when it stands or has failed
+	relay   identity.NodeID // constant
+	timeout time.Duration   // constant: how long making it may take
+	cancel  context.CancelFunc
+	ready   chan struct{} // closed when it stands or has failed
 
 	anchor *anchor // nil until it stands
 	link   *link   // nil before, and once its connection is parked
 	since  time.Time
-	renew  time.Time // when to register anew
+	stale  time.Time // when to register anew although nothing is wrong
+	renew  time.Time // not before
 	tries  int       // of that, in a row, in vain
 	health *homes.Health
 	home   bool
@@ -132,6 +137,7 @@ func newRelays(n *Node) *relays {
 		where:   make(map[identity.NodeID][]netip.AddrPort),
 		regs:    make(map[identity.NodeID]*registration),
 		unknown: make(map[unknownPeer]time.Time),
+		random:  rand.New(rand.NewPCG(seed, 1)),
 	}
 }
 
@@ -150,7 +156,7 @@ func (r *relays) takeLocked() (todo []func()) {
 		for _, action := range actions {
 			switch a := action.(type) {
 			case homes.Register:
-				todo = append(todo, r.registerLocked(a.Relay, true))
+				todo = append(todo, r.registerLocked(a.Relay, true, a.Timeout))
 			case homes.Drop:
 				todo = append(todo, r.dropLocked(a.Relay))
 			case homes.Check:
@@ -184,7 +190,7 @@ func (r *relays) do(todo []func()) {
 }
 
 // registerLocked begins a registration, or takes over one that there is.
-func (r *relays) registerLocked(id identity.NodeID, home bool) func() {
+func (r *relays) registerLocked(id identity.NodeID, home bool, timeout time.Duration) func() {
 	if g := r.regs[id]; g != nil {
 		if !home {
 			return nil
@@ -195,16 +201,16 @@ func (r *relays) registerLocked(id identity.NodeID, home bool) func() {
 		}
 		return nil
 	}
-	g, start := r.beginLocked(id)
+	g, start := r.beginLocked(id, timeout)
 	g.home = home
 	r.regs[id] = g
 	return start
 }
 
 // beginLocked returns a registration and what makes it.
-func (r *relays) beginLocked(id identity.NodeID) (*registration, func()) {
+func (r *relays) beginLocked(id identity.NodeID, timeout time.Duration) (*registration, func()) {
 	ctx, cancel := context.WithCancel(r.node.ctx)
-	g := &registration{relay: id, cancel: cancel, ready: make(chan struct{}), peers: make(map[identity.NodeID]struct{})}
+	g := &registration{relay: id, timeout: timeout, cancel: cancel, ready: make(chan struct{}), peers: make(map[identity.NodeID]struct{})}
 	where := slices.Clone(r.where[id])
 	return g, func() {
 		if !r.node.spawn(func() { r.run(ctx, g, where) }) {
@@ -308,8 +314,8 @@ func (r *relays) renewLocked(now time.Time, g *registration) func() {
 	if g.link != nil || now.Before(g.renew) {
 		return nil
 	}
-	g.renew = now.Add(min(renewRetry<<min(g.tries, 6), renewInterval))
-	_, start := r.beginLocked(g.relay)
+	g.renew = now.Add(homes.Spread(min(renewRetry<<min(g.tries, 6), renewInterval), r.random))
+	_, start := r.beginLocked(g.relay, homes.Patience(g.tries))
 	return start
 }
 
@@ -412,7 +418,7 @@ func (r *relays) tick() (due time.Time) {
 			probes = append(probes, probe{g.anchor.assoc, serials})
 		}
 		at(g.health.Deadline())
-		if verdict := g.health.Verdict(); verdict == homes.Silent || now.Sub(g.since) >= renewInterval {
+		if verdict := g.health.Verdict(); verdict == homes.Silent || !now.Before(g.stale) {
 			todo = append(todo, r.renewLocked(now, g))
 		}
 		if g.home {

@@ -77,8 +77,12 @@ func (a Ailment) String() string {
 // [Homes].
 type Action interface{ action() }
 
-// Register asks for a registration; the answer is Registered, Failed or Refused.
-type Register struct{ Relay identity.NodeID }
+// Register asks for a registration that may take so long; the answer is Registered,
+// Failed or Refused.
+type Register struct {
+	Relay   identity.NodeID
+	Timeout time.Duration
+}
 
 // Drop says that a registration, made or in the making, is not needed any more. It is
 // not to be answered.
@@ -225,7 +229,7 @@ func (m *Machine) retire(now time.Time, r *relay, least time.Duration) {
 	pause := max(min(firstRetry<<min(r.fails, 16), lastRetry), least)
 	r.state, r.since, r.ailment = known, now, Well
 	r.fails++
-	r.retry = now.Add(pause*3/4 + time.Duration(m.random.Int64N(int64(pause/2)+1)))
+	r.retry = now.Add(Spread(pause, m.random))
 }
 
 // Heard says that something came back from a home, and how long it took.

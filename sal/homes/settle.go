@@ -96,7 +96,11 @@ func (m *Machine) fill(now time.Time) {
 
 func (m *Machine) try(now time.Time, r *relay) {
 	r.state, r.since = trying, now
-	m.actions = append(m.actions, Register{r.id})
+	timeout := Patience(0)
+	if !r.heard.IsZero() && now.Sub(r.heard) < remember {
+		timeout = Patience(r.fails) // one failure is that it ended
+	}
+	m.actions = append(m.actions, Register{r.id, timeout})
 }
 
 // best returns the best relay that may be tried now.
