@@ -32,7 +32,7 @@ func (n *Node) DialEarly(ctx context.Context, service identity.ServiceID, port u
 }
 
 func (n *Node) dialStream(ctx context.Context, service identity.ServiceID, port uint16, early bool) (*Conn, error) {
-	s, err := n.dialSession(ctx, &request{service, port, record.TCP}, early)
+	s, err := n.dialSession(ctx, &request{service: service, port: port, protocol: record.TCP}, early)
 	if err != nil {
 		return nil, opError("dial", Addr{Service: service, Port: port}, err)
 	}
@@ -51,7 +51,7 @@ func (n *Node) DialPacketEarly(ctx context.Context, service identity.ServiceID, 
 }
 
 func (n *Node) dialPackets(ctx context.Context, service identity.ServiceID, port uint16, early bool) (*PacketConn, error) {
-	s, err := n.dialSession(ctx, &request{service, port, record.UDP}, early)
+	s, err := n.dialSession(ctx, &request{service: service, port: port, protocol: record.UDP}, early)
 	if err != nil {
 		return nil, opError("dial", Addr{Service: service, Port: port}, err)
 	}
@@ -65,7 +65,7 @@ func (n *Node) dialPackets(ctx context.Context, service identity.ServiceID, port
 // provides under its own key, at that very node.
 func (n *Node) DialNode(ctx context.Context, node identity.NodeID, port uint16) (*Conn, error) {
 	service := identity.ServiceOf(node)
-	r := &request{service, port, record.TCP}
+	r := &request{service: service, port: port, protocol: record.TCP}
 	var s *session
 	var err error
 	if node == n.id {
@@ -75,6 +75,25 @@ func (n *Node) DialNode(ctx context.Context, node identity.NodeID, port uint16) 
 	}
 	if err != nil {
 		return nil, opError("dial", Addr{Node: node, Service: service, Port: port}, err)
+	}
+	return &Conn{session: s}, nil
+}
+
+// DialAt opens a stream session to a port of a service at that very provider, and asks
+// no Policy. The nonce names the session to both meters, in place of one drawn here:
+// it must look random to everybody else, and never be used again. Where it is zero one
+// is drawn. The provider sees a session like any other.
+func (n *Node) DialAt(ctx context.Context, c record.Candidate, service identity.ServiceID, port uint16, nonce [32]byte) (*Conn, error) {
+	r := &request{service: service, port: port, protocol: record.TCP, nonce: nonce}
+	var s *session
+	var err error
+	if c.Node == n.id {
+		s, err = n.openLoop(ctx, r, false)
+	} else {
+		s, err = n.dialAt(ctx, c, r)
+	}
+	if err != nil {
+		return nil, opError("dial", Addr{Node: c.Node, Service: service, Port: port}, err)
 	}
 	return &Conn{session: s}, nil
 }

@@ -453,3 +453,45 @@ func TestDialEarly(t *testing.T) {
 		})
 	}
 }
+
+// TestDialAt: that very provider is asked, whatever the grants and the policy say, and
+// the session has the nonce that the dialer wants, at both ends.
+func TestDialAt(t *testing.T) {
+	r := &saltest.Resolver{}
+	first, second := testNode(t, 2, r), testNode(t, 3, r)
+	client := testNode(t, 1, r, func(c *Config) {
+		c.Policy = func(identity.ServiceID, []Choice) { t.Error("the policy was asked") }
+	})
+	service := saltest.Key(100).Service()
+	r.SetService(service, record.Candidate{Node: first.ID()}, record.Candidate{Node: second.ID(), Priority: 1})
+	seen := make(chan [32]byte, 4)
+	for _, n := range []*Node{first, second} {
+		n.Handle(service, func(_ context.Context, in *Incoming) {
+			c, err := in.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			seen <- c.Nonce()
+			_, _ = io.Copy(c, c)
+		})
+	}
+	ctx := timeoutContext(t, 20*time.Second)
+	for _, nonce := range [][32]byte{{1, 2, 3}, {}} {
+		c, err := client.DialAt(ctx, candidate(second), service, 7, nonce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exchange(t, c)
+		if at := c.RemoteAddr().(Addr).Node; at != second.ID() {
+			t.Errorf("at %s", at.Short())
+		}
+		theirs := <-seen
+		if theirs != c.Nonce() || theirs == ([32]byte{}) || nonce != ([32]byte{}) && theirs != nonce {
+			t.Errorf("nonce %x, the provider's %x, wanted %x", c.Nonce(), theirs, nonce)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -20,7 +20,7 @@ type SessionInfo struct {
 	Service   identity.ServiceID
 	Port      uint16
 	Protocol  record.Protocol
-	// Nonce was drawn by the dialer; it names the session to both sides.
+	// Nonce was drawn by the dialer, or given to DialAt; it names the session to both sides.
 	Nonce [32]byte
 	// Exporter are secret bytes known to the two nodes alone, bound to the
 	// connection's keys and to the nonce (RFC 5705).

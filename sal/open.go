@@ -17,6 +17,8 @@ type request struct {
 	service  identity.ServiceID
 	port     uint16
 	protocol record.Protocol
+	// nonce names the session; zero: one is drawn.
+	nonce [32]byte
 }
 
 // acceptTimeout is how long the open message may take after its stream was opened: no
@@ -58,7 +60,9 @@ func (n *Node) openSession(s *session) error {
 func (s *session) sendOpen(r *request) error {
 	s.info.Initiator = true
 	s.info.Service, s.info.Port, s.info.Protocol = r.service, r.port, r.protocol
-	_, _ = rand.Read(s.info.Nonce[:]) // never fails
+	if s.info.Nonce = r.nonce; s.info.Nonce == ([32]byte{}) {
+		_, _ = rand.Read(s.info.Nonce[:]) // never fails
+	}
 	if m := s.node.cfg.Meter; m != nil && s.link != nil {
 		s.info.Opening = m.Opening(s.info)
 	}

@@ -36,7 +36,7 @@ func (r *relays) register(ctx context.Context, g *registration, where []netip.Ad
 	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, errSilent)
 	defer cancel()
 	service := identity.ServiceOf(g.relay)
-	s, err := r.node.dialAt(ctx, record.Candidate{Node: g.relay, Locators: where}, &request{service, RelayPort, record.TCP})
+	s, err := r.node.dialAt(ctx, record.Candidate{Node: g.relay, Locators: where}, &request{service: service, port: RelayPort, protocol: record.TCP})
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrRefused), errors.Is(err, ErrUnknownService), errors.Is(err, ErrNotAuthorized), errors.Is(err, ErrNotAdmitted):
