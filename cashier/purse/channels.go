@@ -53,6 +53,22 @@ func (p *Purse) OpenWith(ctx context.Context, ask voucher.Ask, deposit voucher.A
 // prepare takes a deposit from the budget and writes the channel down, before anybody
 // hears of it.
 func (p *Purse) prepare(ask voucher.Ask, deposit voucher.Amount) (*row, error) {
+	r, err := p.reserve(ask, deposit)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.save(); err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.rows, r.ID)
+		return nil, errors.Join(err, p.book.Close(r.ID, 0, p.cfg.Clock()))
+	}
+	return r, nil
+}
+
+// reserve takes a deposit from the budget for a new channel, or finds one whose opening
+// is under way.
+func (p *Purse) reserve(ask voucher.Ask, deposit voucher.Amount) (*row, error) {
 	now := p.cfg.Clock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,9 +103,6 @@ func (p *Purse) prepare(ask voucher.Ask, deposit voucher.Amount) (*row, error) {
 	r.ID = p.opening(r).Channel(p.cfg.Network, r.Client)
 	p.rows[r.ID] = r
 	p.book.Open(r.ID, ask.Service, granted)
-	if err := p.saveLocked(); err != nil {
-		return nil, errors.Join(err, p.forgetLocked(r))
-	}
 	return r, nil
 }
 
@@ -99,12 +112,6 @@ func (p *Purse) opening(r *row) cashier.OpenChannel {
 		ID: r.Nonce, Provider: r.Ask.Account, Node: r.Ask.Node, Service: r.Ask.Service, Ask: r.Ask.ID(),
 		Session: voucher.SessionKey(p.accounts.Session(r.Ask.Node, r.Nonce).Public()), Deposit: r.Deposit, Expires: r.Expires,
 	}
-}
-
-// forgetLocked takes a channel that never came about out of the book.
-func (p *Purse) forgetLocked(r *row) error {
-	delete(p.rows, r.ID)
-	return p.book.Close(r.ID, 0, p.cfg.Clock())
 }
 
 // finishOpening funds and submits an opening until the ledger has it or refuses. An
@@ -118,19 +125,18 @@ func (p *Purse) finishOpening(ctx context.Context, r *row) error {
 		_, err = p.wallet(r).Pay(ctx, op)
 	}
 	err = p.noteAnswer(err)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case errors.Is(err, meter.ErrLedgerUnreachable):
+	if errors.Is(err, meter.ErrLedgerUnreachable) {
 		return err
-	case err != nil:
+	}
+	if err == nil {
+		return p.change(func() error { r.State = StateOpen; return nil })
+	}
+	defer p.kickRun()
+	return errors.Join(classify(err), p.change(func() error {
 		// What was transferred for it is swept, as of a channel that ended unused.
 		r.State, r.Deposit, r.Ended = StateClosed, 0, p.cfg.Clock().Unix()
-		p.kickRun()
-		return errors.Join(classify(err), p.book.Close(r.ID, 0, p.cfg.Clock()), p.saveLocked())
-	}
-	r.State = StateOpen
-	return p.saveLocked()
+		return p.book.Close(r.ID, 0, p.cfg.Clock())
+	}))
 }
 
 // classify gives what a ledger refused the class that meter and sal know.
@@ -199,9 +205,11 @@ func (p *Purse) TopUp(ctx context.Context, id voucher.ChannelID, atLeast voucher
 
 // prepareRaise takes what is to be added from the budget and writes it down.
 func (p *Purse) prepareRaise(r *row, atLeast voucher.Amount) error {
+	return p.change(func() error { return p.raiseLocked(r, atLeast) })
+}
+
+func (p *Purse) raiseLocked(r *row, atLeast voucher.Amount) error {
 	now := p.cfg.Clock()
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if r.State != StateOpen {
 		return fmt.Errorf("%w: the channel is %s", meter.ErrChannel, r.State)
 	}
@@ -228,10 +236,7 @@ func (p *Purse) prepareRaise(r *row, atLeast voucher.Amount) error {
 		return err
 	}
 	r.Raise = granted
-	if err := p.book.Deposit(r.ID, deposit); err != nil {
-		return err
-	}
-	return p.saveLocked()
+	return p.book.Deposit(r.ID, deposit)
 }
 
 // finishRaise submits a top-up that was written down, if there is one.
@@ -253,14 +258,17 @@ func (p *Purse) finishRaise(ctx context.Context, r *row) error {
 	if errors.Is(err, meter.ErrLedgerUnreachable) {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r.Raise, r.Raised = 0, voucher.TransferID{}
-	if err == nil {
-		r.Deposit += raise
-		return p.saveLocked()
+	if err != nil {
+		err = classify(err)
 	}
-	return errors.Join(classify(err), p.book.Withdraw(r.ID, deposit), p.saveLocked())
+	return errors.Join(err, p.change(func() error {
+		r.Raise, r.Raised = 0, voucher.TransferID{}
+		if err == nil {
+			r.Deposit += raise
+			return nil
+		}
+		return p.book.Withdraw(r.ID, deposit)
+	}))
 }
 
 // Close asks the ledger to close a channel: its provider may settle until the deadline
@@ -273,31 +281,39 @@ func (p *Purse) Close(ctx context.Context, id voucher.ChannelID) (Channel, error
 	defer done()
 	p.mu.Lock()
 	r := p.rows[id]
+	p.mu.Unlock()
 	if r == nil {
-		p.mu.Unlock()
 		return Channel{}, ErrNoChannel
 	}
-	if r.State == StateOpen {
-		// Nothing more is promised on it from here on.
-		r.State = StateClosing
-		if p.meter != nil {
-			p.meter.Update(p.channelOf(r))
-		}
+	closing, err := p.stopPaying(r)
+	if err == nil && closing {
+		err = p.requestClose(ctx, r)
 	}
-	state, err := r.State, p.saveLocked()
-	p.mu.Unlock()
 	if err != nil {
 		return Channel{}, err
-	}
-	if state == StateClosing {
-		if err := p.requestClose(ctx, r); err != nil {
-			return Channel{}, err
-		}
 	}
 	p.kickRun()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.shownLocked(r), nil
+}
+
+// stopPaying has nothing more promised on an open channel, and reports whether it is to
+// be closed.
+func (p *Purse) stopPaying(r *row) (closing bool, err error) {
+	var m Meter
+	var told meter.Channel
+	err = p.change(func() error {
+		if r.State == StateOpen {
+			r.State, m = StateClosing, p.meter
+		}
+		closing, told = r.State == StateClosing, p.channelOf(r)
+		return nil
+	})
+	if m != nil {
+		m.Update(told)
+	}
+	return closing, err
 }
 
 // requestClose submits the request, once and for all.

@@ -130,7 +130,9 @@ type Purse struct {
 	// channels: two of them would fund an account twice.
 	turn chan struct{}
 
-	mu       sync.Mutex // guards below
+	saving sync.Mutex // one write of the file at a time; taken before mu, never within
+
+	mu       sync.Mutex // guards below; never held while waiting for disk or ledger
 	meter    Meter
 	book     *spending.Book
 	rows     map[voucher.ChannelID]*row
@@ -344,22 +346,42 @@ func unreachable(err error) bool {
 	return !refused || r.Code == cashier.OverCapacity || r.Code == cashier.RateLimited
 }
 
-// saveLocked writes the state.
-func (p *Purse) saveLocked() error {
-	book, err := p.book.Encode()
+// save writes the state as it is now. Nobody who holds mu waits for the disk: Permit
+// is on the path of every dial.
+func (p *Purse) save() error {
+	p.saving.Lock()
+	defer p.saving.Unlock()
+	b, err := p.encode()
 	if err != nil {
 		return err
+	}
+	return atomicfile.Write(p.cfg.File, b)
+}
+
+// change changes the state and writes it down.
+func (p *Purse) change(f func() error) error {
+	p.mu.Lock()
+	err := f()
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return p.save()
+}
+
+func (p *Purse) encode() ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	book, err := p.book.Encode()
+	if err != nil {
+		return nil, err
 	}
 	f := stateFile{Version: stateVersion, Network: p.cfg.Network, Book: book}
 	for _, r := range p.rows {
 		f.Channels = append(f.Channels, *r)
 	}
 	slices.SortFunc(f.Channels, func(a, b row) int { return slices.Compare(a.ID[:], b.ID[:]) })
-	b, err := identity.Marshal(f)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(p.cfg.File, b)
+	return identity.Marshal(f)
 }
 
 // takeTurn waits for the turn, which the result gives back.

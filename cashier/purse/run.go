@@ -102,14 +102,7 @@ func (p *Purse) lookAt(ctx context.Context, r *row) error {
 			return err
 		}
 		if p.cfg.Clock().Sub(used) > p.cfg.IdleAfter {
-			p.mu.Lock()
-			r.State = StateClosing
-			if p.meter != nil {
-				p.meter.Update(p.channelOf(r))
-			}
-			err := p.saveLocked()
-			p.mu.Unlock()
-			if err != nil {
+			if _, err := p.stopPaying(r); err != nil {
 				return err
 			}
 			return p.requestClose(ctx, r)
@@ -136,6 +129,27 @@ func (p *Purse) refresh(ctx context.Context, r *row) error {
 	if err := p.noteAnswer(err); err != nil {
 		return err
 	}
+	return p.take(r, c)
+}
+
+// take notes what the ledger says of a channel, and tells the meter.
+func (p *Purse) take(r *row, c cashier.Channel) error {
+	changed, m, err := p.note(r, c)
+	if m != nil {
+		p.mu.Lock()
+		told := p.channelOf(r)
+		p.mu.Unlock()
+		m.Update(told)
+	}
+	if err != nil || !changed {
+		return err
+	}
+	return p.save()
+}
+
+// note changes the row; the result says whether anything was new, and whom to
+// tell.
+func (p *Purse) note(r *row, c cashier.Channel) (changed bool, tell Meter, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := *r
@@ -151,17 +165,14 @@ func (p *Purse) refresh(ctx context.Context, r *row) error {
 	case cashier.ChannelClosed:
 		r.State, r.Ended = StateClosed, p.cfg.Clock().Unix()
 		if err := p.book.Close(r.ID, r.Settled, p.cfg.Clock()); err != nil && !errors.Is(err, spending.ErrChannel) {
-			return err
+			return false, nil, err
 		}
 		p.kickRun() // to sweep it
 	}
-	if was == *r {
-		return nil
+	if was.State != r.State || was.Settled != r.Settled || was.Expires != r.Expires {
+		tell = p.meter
 	}
-	if p.meter != nil && (was.State != r.State || was.Settled != r.Settled || was.Expires != r.Expires) {
-		p.meter.Update(p.channelOf(r))
-	}
-	return p.saveLocked()
+	return was != *r, tell, nil
 }
 
 // sweep brings what came back from a closed channel to the node's account, unless
@@ -183,10 +194,7 @@ func (p *Purse) sweep(ctx context.Context, r *row) error {
 			return err
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r.State = StateSwept
-	return p.saveLocked()
+	return p.change(func() error { r.State = StateSwept; return nil })
 }
 
 func (p *Purse) empty(ctx context.Context, r *row) error {
@@ -218,10 +226,17 @@ func (p *Purse) notePaid() {
 		return
 	}
 	spent := m.Spent() // takes the meter's own locks
+	if p.noteSpent(spent) {
+		if err := p.save(); err != nil {
+			p.cfg.Logger.Error("what was spent is not on the disk", "err", err)
+		}
+	}
+}
+
+func (p *Purse) noteSpent(spent []meter.Spent) (changed bool) {
 	now := p.cfg.Clock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	changed := false
 	for _, s := range spent {
 		r := p.rows[s.Channel.ID]
 		if r == nil || s.Voucher.Amount <= r.Promised {
@@ -232,11 +247,7 @@ func (p *Purse) notePaid() {
 			p.cfg.Logger.Warn("spending not noted", "err", err)
 		}
 	}
-	if changed {
-		if err := p.saveLocked(); err != nil {
-			p.cfg.Logger.Error("what was spent is not on the disk", "err", err)
-		}
-	}
+	return changed
 }
 
 // Summary says where the budget stands.

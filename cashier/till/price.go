@@ -155,18 +155,18 @@ func (t *Till) posted(ctx context.Context, service identity.ServiceID) (cashier.
 
 // submitting writes an ask down that is about to be submitted.
 func (t *Till) submitting(ask voucher.Ask, grant voucher.Grant) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r := t.prices[ask.Service]
-	if r == nil || !r.Known {
-		r = &priceRow{Ask: ask}
-		t.prices[ask.Service] = r
-	} else {
-		r.settleLocked(t.cfg.Clock())
-		r.Next, r.NextKnown = ask, false
-	}
-	r.Grant = grant.Append(nil)
-	return t.saveLocked()
+	return t.change(func() error {
+		r := t.prices[ask.Service]
+		if r == nil || !r.Known {
+			r = &priceRow{Ask: ask}
+			t.prices[ask.Service] = r
+		} else {
+			r.settleLocked(t.cfg.Clock())
+			r.Next, r.NextKnown = ask, false
+		}
+		r.Grant = grant.Append(nil)
+		return nil
+	})
 }
 
 // settleLocked makes the announced ask the one in force when its time has come.
@@ -181,34 +181,34 @@ func (t *Till) refused(ask voucher.Ask, err error) error {
 	if _, certain := errors.AsType[*cashier.Rejection](err); !certain {
 		return nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r := t.prices[ask.Service]
-	switch {
-	case r == nil:
+	return t.change(func() error {
+		switch r := t.prices[ask.Service]; {
+		case r == nil:
+		case !r.Known:
+			delete(t.prices, ask.Service)
+		default:
+			r.Next, r.NextKnown = voucher.Ask{}, false
+		}
 		return nil
-	case !r.Known:
-		delete(t.prices, ask.Service)
-	default:
-		r.Next, r.NextKnown = voucher.Ask{}, false
-	}
-	return t.saveLocked()
+	})
 }
 
-func (t *Till) accepted(ask voucher.Ask) (Price, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r := t.prices[ask.Service]
-	switch {
-	case r == nil: // withdrawn meanwhile
-		return Price{}, ErrFree
-	case r.Ask.Sequence == ask.Sequence:
-		r.Known = true
-	default:
-		r.NextKnown = true
-		r.settleLocked(t.cfg.Clock())
-	}
-	return r.price(), t.saveLocked()
+func (t *Till) accepted(ask voucher.Ask) (p Price, err error) {
+	err = t.change(func() error {
+		r := t.prices[ask.Service]
+		switch {
+		case r == nil: // withdrawn meanwhile
+			return ErrFree
+		case r.Ask.Sequence == ask.Sequence:
+			r.Known = true
+		default:
+			r.NextKnown = true
+			r.settleLocked(t.cfg.Clock())
+		}
+		p = r.price()
+		return nil
+	})
+	return p, err
 }
 
 // Withdraw makes a service free, at once. Open channels keep their price, but nobody
@@ -238,10 +238,7 @@ func (t *Till) Withdraw(ctx context.Context, service identity.ServiceID) error {
 			return err
 		}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.prices, service)
-	return t.saveLocked()
+	return t.change(func() error { delete(t.prices, service); return nil })
 }
 
 // renew asks the ledger about asks whose fate is not known, and posts anew those that

@@ -108,7 +108,9 @@ type Till struct {
 	// turn is held through each exchange about an ask, and each settlement.
 	turn chan struct{}
 
-	mu       sync.Mutex // guards below
+	saving sync.Mutex // one write of the file at a time; taken before mu, never within
+
+	mu       sync.Mutex // guards below; never held while waiting for disk or ledger
 	meter    Meter
 	prices   map[identity.ServiceID]*priceRow
 	lastErr  error // of the last settlement
@@ -174,17 +176,33 @@ func (t *Till) Prices() map[identity.ServiceID]Price {
 	return out
 }
 
-func (t *Till) saveLocked() error {
+// change changes the prices and writes them down. Nobody who holds mu waits for the
+// disk: Ask is on the path of every session.
+func (t *Till) change(f func() error) error {
+	t.mu.Lock()
+	err := f()
+	t.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	t.saving.Lock()
+	defer t.saving.Unlock()
+	b, err := t.encode()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(t.cfg.File, b)
+}
+
+func (t *Till) encode() ([]byte, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	f := stateFile{Version: stateVersion, Network: t.cfg.Network}
 	for _, r := range t.prices {
 		f.Prices = append(f.Prices, *r)
 	}
 	slices.SortFunc(f.Prices, func(a, b priceRow) int { return slices.Compare(a.Ask.Service[:], b.Ask.Service[:]) })
-	b, err := identity.Marshal(f)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(t.cfg.File, b)
+	return identity.Marshal(f)
 }
 
 func (t *Till) takeTurn(ctx context.Context) (func(), error) {
