@@ -226,6 +226,9 @@ func (d *daemon) openMetrics(ctx context.Context, group *errgroup.Group) error {
 	layers := map[string]func() any{
 		"sal":     func() any { return d.node.Sessions().Metrics() },
 		"meter":   func() any { return d.node.Meter().Metrics() },
+		"purse":   func() any { return d.node.Purse().Metrics() },
+		"till":    func() any { return d.node.Till().Metrics() },
+		"usage":   func() any { return d.node.UsageMetrics() },
 		"routing": func() any { return d.node.Router().Metrics() },
 		"naming":  func() any { return d.node.Names().Metrics() },
 		"access":  func() any { return d.node.AccessMetrics() },

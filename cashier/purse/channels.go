@@ -129,7 +129,7 @@ func (p *Purse) finishOpening(ctx context.Context, r *row) error {
 		return err
 	}
 	if err == nil {
-		return p.change(func() error { r.State = StateOpen; return nil })
+		return p.change(func() error { r.State = StateOpen; p.metrics.Opened++; return nil })
 	}
 	defer p.kickRun()
 	return errors.Join(classify(err), p.change(func() error {
@@ -265,6 +265,7 @@ func (p *Purse) finishRaise(ctx context.Context, r *row) error {
 		r.Raise, r.Raised = 0, voucher.TransferID{}
 		if err == nil {
 			r.Deposit += raise
+			p.metrics.Raised++
 			return nil
 		}
 		return p.book.Withdraw(r.ID, deposit)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -139,6 +140,29 @@ type Purse struct {
 	away     time.Time // when the ledger did not answer, zero if it did
 	awayErr  error
 	refusals []Refusal
+	metrics  Metrics
+}
+
+// Metrics is what a Purse did, and where its budget stands.
+type Metrics struct {
+	// Opened, Raised and Closed count channels that were, Refused sessions and top-ups
+	// that the settings or the ledger did not allow.
+	Opened, Raised, Closed, Refused uint64
+	// Channels are open or opening; Committed lies in them, Spent is today's, in
+	// micro-credits that go up and down.
+	Channels         int
+	Committed, Spent int64
+}
+
+func gauge(a voucher.Amount) int64 { return int64(min(a, math.MaxInt64)) }
+
+// Metrics returns what the purse did so far.
+func (p *Purse) Metrics() Metrics {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m, s := p.metrics, p.book.Summary(p.cfg.Clock())
+	m.Channels, m.Committed, m.Spent = s.Channels, gauge(s.Committed), gauge(s.Spent)
+	return m
 }
 
 var _ meter.Channels = (*Purse)(nil)
@@ -262,6 +286,7 @@ func asMeter(err error) error {
 // refuseLocked remembers why something was not paid, one reason for each provider
 // and service.
 func (p *Purse) refuseLocked(ask voucher.Ask, err error, now time.Time) {
+	p.metrics.Refused++
 	p.refusals = slices.DeleteFunc(p.refusals, func(r Refusal) bool { return r.Node == ask.Node && r.Service == ask.Service })
 	if len(p.refusals) == maxRefusals {
 		p.refusals = slices.Delete(p.refusals, 0, 1)

@@ -243,6 +243,9 @@ func TestLifeOfAChannel(t *testing.T) {
 	if s := p.Summary(); s.Spent != voucher.Credit || s.Committed != 0 || s.Channels != 0 {
 		t.Errorf("%+v", s)
 	}
+	if m := p.Metrics(); m.Closed != 1 || m.Channels != 0 || m.Spent != int64(voucher.Credit) {
+		t.Errorf("%+v", m)
+	}
 	if len(w.meter.forgot) != 1 || w.meter.forgot[0] != h.ID {
 		t.Errorf("the meter forgot %v", w.meter.forgot)
 	}

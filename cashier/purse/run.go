@@ -164,6 +164,7 @@ func (p *Purse) note(r *row, c cashier.Channel) (changed bool, tell Meter, err e
 		r.State = StateClosing
 	case cashier.ChannelClosed:
 		r.State, r.Ended = StateClosed, p.cfg.Clock().Unix()
+		p.metrics.Closed++
 		if err := p.book.Close(r.ID, r.Settled, p.cfg.Clock()); err != nil && !errors.Is(err, spending.ErrChannel) {
 			return false, nil, err
 		}

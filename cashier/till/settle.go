@@ -117,6 +117,12 @@ func (t *Till) settle(ctx context.Context) (out Settled, err error) {
 	}
 	t.mu.Lock()
 	t.lastErr, t.settled = err, t.cfg.Clock()
+	if out != (Settled{}) {
+		t.metrics.Settlements++
+		t.metrics.Settled += uint64(out.Channels)
+		t.metrics.Refused += uint64(out.Refused)
+		t.metrics.Amount += out.Amount
+	}
 	t.mu.Unlock()
 	if out.Channels > 0 {
 		t.cfg.Logger.Info("settled", "channels", out.Channels, "amount", out.Amount.String())
@@ -188,6 +194,9 @@ func (t *Till) see(ctx context.Context, m Meter, e meter.Earned, c cashier.Chann
 			if _, err := t.wallet.Refute(ctx, voucher.Signed{Session: c.Session, Voucher: e.Voucher}); err != nil {
 				return err
 			}
+			t.mu.Lock()
+			t.metrics.Refuted++
+			t.mu.Unlock()
 			t.cfg.Logger.Info("a stale closing was refuted", "peer", e.Peer.Short())
 			return t.ended(m, e, e.Voucher.Amount)
 		}

@@ -116,6 +116,26 @@ type Till struct {
 	lastErr  error // of the last settlement
 	settled  time.Time
 	interval time.Duration
+	metrics  Metrics
+}
+
+// Metrics is what a Till did.
+type Metrics struct {
+	// Settlements were submitted; Settled channels were paid in them, for Amount
+	// micro-credits together, and Refused ones not. Refuted closings were stale.
+	Settlements, Settled, Refused, Refuted uint64
+	Amount                                 voucher.Amount
+	// Prices is how many services cost something.
+	Prices int
+}
+
+// Metrics returns what the till did so far.
+func (t *Till) Metrics() Metrics {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := t.metrics
+	m.Prices = len(t.prices)
+	return m
 }
 
 var _ meter.Asks = (*Till)(nil)

@@ -350,6 +350,9 @@ func TestSettle(t *testing.T) {
 	if s, err := till.Settle(t.Context()); err != nil || s != (Settled{}) {
 		t.Errorf("nothing was left: %+v, %v", s, err)
 	}
+	if m := till.Metrics(); m.Settlements != 1 || m.Settled != 3 || m.Amount != voucher.Credit || m.Prices != 1 {
+		t.Errorf("%+v", m)
+	}
 	if s := till.Status(); s.Promised != 4*voucher.Credit || s.Settled != s.Promised || s.Channels != 3 || s.Err != nil {
 		t.Errorf("%+v", s)
 	}

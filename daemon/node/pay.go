@@ -135,6 +135,9 @@ func (n *Node) Purse() *purse.Purse { return n.pay.purse }
 // Till returns what earns.
 func (n *Node) Till() *till.Till { return n.pay.till }
 
+// UsageMetrics says how many usage records were kept, and lost.
+func (n *Node) UsageMetrics() usage.Metrics { return n.pay.usage.Metrics() }
+
 // lateBooks is the ledger for those who are opened before it.
 type lateBooks struct{ n *Node }
 
