@@ -21,8 +21,8 @@ func (b backend) prove(ctx context.Context, r node.Resolution, out *control.Look
 	ctx, cancel := context.WithTimeout(ctx, provePatience)
 	defer cancel()
 	p, err := b.d.node.ProveName(ctx, r.Name)
-	for _, l := range p.Liars {
-		out.Liars = append(out.Liars, control.Liar{NodeID: l.Node, What: l.What})
+	for _, l := range p.Wrong {
+		out.Wrong = append(out.Wrong, control.WrongAnswer{NodeID: l.Node, What: l.What})
 	}
 	switch {
 	case errors.Is(err, cashier.ErrAnswer):
@@ -43,14 +43,14 @@ func (b backend) prove(ctx context.Context, r node.Resolution, out *control.Look
 	b.d.node.ForgetName(r.Name)
 	said := fmt.Sprintf("this host was told service %s, %s ago", r.Service, r.Age.Truncate(time.Second))
 	if !p.Registered {
-		return fmt.Errorf("%s: %w: the name is not registered, proved at height %d; %s%s", r.Name, node.ErrNotFound, p.Checkpoint.Height, said, liars(out.Liars))
+		return fmt.Errorf("%s: %w: the name is not registered, proved at height %d; %s%s", r.Name, node.ErrNotFound, p.Checkpoint.Height, said, dissent(out.Wrong))
 	}
 	out.ServiceID, out.AgeSeconds = p.Record.Service, 0
-	out.Liars = append(out.Liars, control.Liar{NodeID: b.d.node.ID(), What: "remembered what is not so: " + said})
+	out.Wrong = append(out.Wrong, control.WrongAnswer{NodeID: b.d.node.ID(), What: "remembered what is not so: " + said})
 	return nil
 }
 
-func liars(list []control.Liar) string {
+func dissent(list []control.WrongAnswer) string {
 	var s strings.Builder
 	for _, l := range list {
 		fmt.Fprintf(&s, "; node %s %s", l.NodeID, l.What)

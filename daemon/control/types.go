@@ -233,8 +233,9 @@ type Lookup struct {
 	// Unproved says why.
 	Proof    *Proof `json:"proof,omitempty"`
 	Unproved string `json:"unproved,omitempty"`
-	// Liars are nodes that answered something else than was proved.
-	Liars []Liar `json:"liars,omitempty"`
+	// Wrong are the answers of nodes that differ from what was proved. Right after a change
+	// a node may just not have heard of it; a forged record is a lie.
+	Wrong []WrongAnswer `json:"wrong,omitempty"`
 }
 
 // Proof says under which checkpoint of the ledger an answer was proved.
@@ -247,8 +248,8 @@ type Proof struct {
 	AgeSeconds float64 `json:"age_seconds"`
 }
 
-// Liar is a node that answers what is not so.
-type Liar struct {
+// WrongAnswer is of a node that answers what is not so.
+type WrongAnswer struct {
 	NodeID identity.NodeID `json:"node_id"`
 	What   string          `json:"what"`
 }

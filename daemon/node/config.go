@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"scn.alt/scn/cashier"
@@ -75,6 +76,8 @@ type Config struct {
 	WakeTimeout time.Duration
 	// Logger receives state changes. Default: discard.
 	Logger *slog.Logger
+
+	unpublished *atomic.Bool // tests: while true, what changes in the ledger does not get into the DHT
 }
 
 func (c Config) withDefaults() Config {

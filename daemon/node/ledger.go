@@ -104,6 +104,9 @@ func (n *Node) serveLedger(ctx context.Context) error {
 		return n.ledger.Publish(ctx, cashier.Publisher{Put: func(ctx context.Context, nm name.Name, signed []byte) error {
 			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 			defer cancel()
+			if held := n.cfg.unpublished; held != nil && held.Load() {
+				return errors.New("held back")
+			}
 			_, err := n.router.PublishName(ctx, nm, signed)
 			return ignoreUnstored(err)
 		}})

@@ -57,12 +57,12 @@ type NameProof struct {
 	Record name.Record
 	// Checkpoint is the one it was proved under.
 	Checkpoint cashier.Checkpoint
-	// Liars serve something else, in order of node IDs.
-	Liars []Liar
+	// Wrong are the answers of nodes that serve something else, in order of node IDs.
+	Wrong []WrongAnswer
 }
 
-// Liar is a node that answers what is not so.
-type Liar struct {
+// WrongAnswer is of a node that answers what is not so.
+type WrongAnswer struct {
 	Node identity.NodeID
 	// What it does, as the rest of a sentence that begins with the node.
 	What string
@@ -70,7 +70,7 @@ type Liar struct {
 
 // ProveName asks the ledger for what it can prove of a name, and every node that
 // should have the name's record for its copy. An error that matches
-// cashier.ErrAnswer means that the ledger's answer did not hold; Liars then names who
+// cashier.ErrAnswer means that the ledger's answer did not hold; Wrong then names who
 // gave it.
 func (n *Node) ProveName(ctx context.Context, nm name.Name) (NameProof, error) {
 	out := NameProof{Name: nm}
@@ -91,7 +91,7 @@ func (n *Node) ProveName(ctx context.Context, nm name.Name) (NameProof, error) {
 	if err := group.Wait(); err != nil {
 		if wrong, ok := errors.AsType[*cashier.AnswerError](err); ok {
 			if from, ok := wrong.Server.(sal.Addr); ok {
-				out.Liars = []Liar{{from.Node, "gave an answer of the ledger that does not hold: " + wrong.Err.Error()}}
+				out.Wrong = []WrongAnswer{{from.Node, "gave an answer of the ledger that does not hold: " + wrong.Err.Error()}}
 			}
 		}
 		return out, err
@@ -112,7 +112,7 @@ func (n *Node) ProveName(ctx context.Context, nm name.Name) (NameProof, error) {
 	out.Registered, out.Record, out.Checkpoint = answer.Registered, answer.Record, answer.Proof.Checkpoint
 	for _, c := range copies {
 		if what := otherThan(answer, c); what != "" {
-			out.Liars = append(out.Liars, Liar{c.Node, what})
+			out.Wrong = append(out.Wrong, WrongAnswer{c.Node, what})
 		}
 	}
 	return out, nil

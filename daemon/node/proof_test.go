@@ -5,10 +5,15 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"scn.alt/scn/cashier"
+	"scn.alt/scn/daemon/node"
+	"scn.alt/scn/naming/name"
+	"scn.alt/scn/routing/identity"
 )
 
 // What the ledger says of a name is proved, over a session, that it exists and that
@@ -58,12 +63,76 @@ func TestProveName(t *testing.T) {
 			}
 			continue // not there again yet
 		}
-		if len(p.Liars) != 1 || p.Liars[0].Node != authority.ID() {
-			t.Errorf("not named: %+v", p.Liars)
+		if len(p.Wrong) != 1 || p.Wrong[0].Node != authority.ID() {
+			t.Errorf("not named: %+v", p.Wrong)
 		}
 		break
 	}
 	if again, err := os.ReadFile(path); err != nil || !bytes.Equal(seen, again) {
 		t.Errorf("what was seen was replaced: %v", err)
+	}
+}
+
+// The records in the DHT are older than the ledger: what the name means is proved all
+// the same, and every node that serves the old record is named.
+func TestStaleRecordsAreNamed(t *testing.T) {
+	var held atomic.Bool
+	dir, address := initNode(t, nil)
+	authority := start(t, dir, address, node.HoldBack(&held))
+	file, err := os.ReadFile(filepath.Join(dir, "network.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, address = initNode(t, file)
+	joined := start(t, dir, address)
+	if !joined.WaitJoined(within(t, 20*time.Second)) {
+		t.Fatal("no DHT peer")
+	}
+	l, err := joined.Listen(within(t, 20*time.Second), "echo", 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	// Both have the record of now.
+	old, err := joined.Resolve(within(t, 20*time.Second), "echo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.Resolve(within(t, 20*time.Second), "echo"); err != nil {
+		t.Fatal(err)
+	}
+
+	held.Store(true)
+	directory, err := node.OpenDirectory(joined.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := directory.AccountKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := identity.NewKeyFromSeed([32]byte{9})
+	if _, err := cashier.NewWallet(account, joined.Network().ID, authority.Ledger(), nil).Update(t.Context(), name.Name("echo"), another); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		p, err := joined.ProveName(within(t, 20*time.Second), "echo")
+		if err != nil || !p.Registered || p.Record.Service != another.Service() {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		stale := map[identity.NodeID]bool{}
+		for _, liar := range p.Wrong {
+			stale[liar.Node] = strings.Contains(liar.What, "older record")
+		}
+		if stale[authority.ID()] && stale[joined.ID()] {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not named: %+v", p.Wrong)
+		}
+	}
+	// A lookup, which takes the first answer, is misled.
+	if now, err := joined.Resolve(within(t, 20*time.Second), "echo"); err != nil || now.Service != old.Service {
+		t.Errorf("%+v, %v", now, err)
 	}
 }

@@ -48,8 +48,8 @@ forged record are named.`,
 				case v.Unproved != "":
 					line(w, "proof", "none: "+v.Unproved)
 				}
-				for _, l := range v.Liars {
-					line(w, "liar", fmt.Sprintf("node %s %s", l.NodeID, l.What))
+				for _, l := range v.Wrong {
+					line(w, "wrong", fmt.Sprintf("node %s %s", l.NodeID, l.What))
 				}
 				for _, p := range v.Ports {
 					line(w, "port", fmt.Sprintf("%d/%s", p.Number, p.Protocol))
