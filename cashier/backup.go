@@ -79,7 +79,7 @@ func (l *Ledger) Backup(ctx context.Context, w io.Writer, progress func(BackupPr
 
 func (l *Ledger) backup(ctx context.Context, dir string, w io.Writer, progress func(BackupProgress)) (out Backup, err error) {
 	fs := l.cfg.fs
-	if err := l.store.checkpoint(dir); err != nil {
+	if err := l.checkpointTo(dir); err != nil {
 		return out, fmt.Errorf("backup: %w", err)
 	}
 	h, base, err := l.describeBackup(dir)

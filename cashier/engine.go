@@ -32,8 +32,10 @@ func (l *Ledger) run() {
 			batch = l.gather(append(batch, s))
 		case <-tick.C:
 			l.watchClock()
-		case do := <-l.chores:
-			if err := do(); err != nil {
+		case c := <-l.chores:
+			err := c.do()
+			c.done <- err
+			if err != nil {
 				l.fail(err)
 				l.refuseUntilStopped()
 				return
@@ -195,6 +197,8 @@ func (l *Ledger) refuseUntilStopped() {
 			return
 		case s := <-l.queue:
 			s.reply <- answer{err: l.failed()}
+		case c := <-l.chores:
+			c.done <- l.failed()
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // keepEvery is how often the keeper looks.
@@ -113,13 +115,36 @@ func (l *Ledger) prune(have []baseRow, begin uint64) error {
 // chore has the engine do something to the store between two blocks: nobody else
 // writes there, and a store that fails stops the ledger.
 func (l *Ledger) chore(do func() error) error {
-	done := make(chan error, 1)
+	c := chore{do, make(chan error, 1)}
 	select {
-	case l.chores <- func() error { err := do(); done <- err; return err }:
+	case l.chores <- c:
 	case <-l.stop:
 		return ErrClosed
 	}
-	return <-done
+	return <-c.done
+}
+
+// chore is something for the engine to do.
+type chore struct {
+	do   func() error
+	done chan error // one answer, buffered
+}
+
+// checkpointTo links the store's files into a new folder, as of one block. What is in
+// memory is flushed first: Pebble does not open the checkpoint of a store that was
+// opened after a power cut and has not flushed since. The rest is done between two
+// blocks: a log that is written while it is copied may be torn in its middle, and
+// that Pebble does not open either.
+func (l *Ledger) checkpointTo(path string, opts ...pebble.CheckpointOption) error {
+	if err := l.store.db.Flush(); err != nil {
+		return err
+	}
+	var err error
+	stopped := l.chore(func() error {
+		err = l.store.db.Checkpoint(path, opts...)
+		return nil // the ledger goes on without
+	})
+	return errors.Join(stopped, err)
 }
 
 // prune deletes the blocks up to a height and notes where the ledger begins, both

@@ -50,7 +50,7 @@ type Ledger struct {
 	queue chan *submission
 	stop  chan struct{} // closed by Close: the engine answers all and ends
 	// chores are done by the engine between two blocks.
-	chores chan func() error
+	chores chan chore
 	wg     sync.WaitGroup
 
 	// Atomic.
@@ -139,7 +139,7 @@ func Open(dir string, key identity.PrivateKey, cfg Config) (*Ledger, error) {
 		cfg: cfg, dir: dir, key: key, store: s, rules: genesis.Rules, books: books,
 		time: newTimekeeper(cfg, h.Time, held), noted: held,
 		queue: make(chan *submission, cfg.MaxQueue),
-		stop:  make(chan struct{}), chores: make(chan func() error), changed: make(chan struct{}),
+		stop:  make(chan struct{}), chores: make(chan chore), changed: make(chan struct{}),
 	}
 	l.head.Store(&h)
 	l.begin.Store(base.Height)

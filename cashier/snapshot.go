@@ -85,7 +85,7 @@ func (l *Ledger) takeSnapshot() (baseRow, error) {
 	if err := errors.Join(fs.RemoveAll(fresh), makeDir(fs, fs.PathJoin(l.dir, snapshotsDir))); err != nil {
 		return baseRow{}, err
 	}
-	if err := l.store.checkpoint(fresh, pebble.WithRestrictToSpans(snapshotSpans)); err != nil {
+	if err := l.checkpointTo(fresh, pebble.WithRestrictToSpans(snapshotSpans)); err != nil {
 		return baseRow{}, fmt.Errorf("snapshot: %w", err)
 	}
 	base, err := l.describe(fresh)

@@ -221,16 +221,6 @@ func (s *store) commit(b *pebble.Batch) (err error) {
 	return b.Commit(pebble.Sync)
 }
 
-// checkpoint links the store's files into a new folder, as of one block. What is in
-// memory is flushed first: Pebble does not open the checkpoint of a store that was
-// opened after a power cut and has not flushed since.
-func (s *store) checkpoint(path string, opts ...pebble.CheckpointOption) error {
-	if err := s.db.Flush(); err != nil {
-		return err
-	}
-	return s.db.Checkpoint(path, opts...)
-}
-
 func (s *store) readHead(r reader, h *head) (bool, error) {
 	b, err := get(r, headKey)
 	if err != nil || b == nil {
