@@ -101,6 +101,12 @@ func (t *Till) Post(ctx context.Context, grant voucher.Grant, terms Terms) (Pric
 		return Price{}, err
 	}
 	defer done()
+	defer func() {
+		select {
+		case t.kick <- struct{}{}:
+		default:
+		}
+	}()
 	return t.post(ctx, grant, terms)
 }
 

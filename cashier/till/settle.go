@@ -38,6 +38,7 @@ func (t *Till) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
+		case <-t.kick: // a first price: from now on there is something to look after
 		}
 		err := t.Look(ctx)
 		if err != nil && ctx.Err() == nil {

@@ -105,6 +105,8 @@ type Till struct {
 	ledger Ledger
 	wallet *cashier.Wallet
 
+	kick chan struct{} // has Run look at once; of capacity one
+
 	// turn is held through each exchange about an ask, and each settlement.
 	turn chan struct{}
 
@@ -148,7 +150,7 @@ func Open(ledger Ledger, cfg Config) (*Till, error) {
 	cfg = cfg.withDefaults()
 	t := &Till{
 		cfg: cfg, ledger: ledger, wallet: cfg.Wallet,
-		turn: make(chan struct{}, 1), prices: map[identity.ServiceID]*priceRow{}, interval: defaultInterval,
+		kick: make(chan struct{}, 1), turn: make(chan struct{}, 1), prices: map[identity.ServiceID]*priceRow{}, interval: defaultInterval,
 	}
 	b, err := atomicfile.Read(cfg.File, maxState)
 	if err != nil || b == nil {

@@ -358,6 +358,34 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// TestFirstPriceWakesTheTill: one that had nothing to do when it was started settles
+// what comes, in the epoch and not when it happens to look again.
+func TestFirstPriceWakesTheTill(t *testing.T) {
+	w := newWorld(t)
+	till := w.open()
+	till.cfg.Interval = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { // ends with ctx
+		if err := till.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer running.Wait()
+	defer cancel()
+	time.Sleep(soon + 500*time.Millisecond) // it has looked, and found nothing to do
+	p, err := till.Post(t.Context(), grant(), credit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.meter.accept(w.channel(p.Ask), 1, voucher.Credit)
+	for end := time.Now().Add(20 * time.Second); w.account(provider.Account()) != voucher.Credit; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not settled")
+		}
+	}
+}
+
 // TestStaleClosingIsRefuted: a client closes a channel as if it owed nothing.
 func TestStaleClosingIsRefuted(t *testing.T) {
 	w := newWorld(t)
