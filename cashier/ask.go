@@ -214,6 +214,7 @@ func (o PostAsk) apply(x *execution, _ *Transaction) *Rejection {
 		row.following = x.fallsDue(ref, row.until)
 	}
 	x.setAsk(ref, &row)
+	x.listAsk(&ask)
 	return nil
 }
 
@@ -236,6 +237,7 @@ func (x *execution) askDue(r reference) reference {
 		x.setAsk(r, &row)
 	} else {
 		x.state.set(x.keyOf(r), nil)
+		x.unlistAsk(&row)
 	}
 	return following
 }

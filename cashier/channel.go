@@ -238,7 +238,7 @@ func (o CloseChannel) apply(x *execution, tx *Transaction) *Rejection {
 		return &Rejection{Code: ExceedsDeposit, Available: was.deposit}
 	}
 	is, pay := was, payout{to: was.provider}
-	x.split(&pay, o.Amount-was.settled)
+	x.split(&pay, &is, o.Amount-was.settled)
 	is.settled = o.Amount
 	return x.end(o.Channel, &was, &is, &pay)
 }

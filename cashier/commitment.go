@@ -14,7 +14,8 @@ import (
 // in its tree is its key in the state.
 type Roots struct {
 	Names Hash `cbor:"1,keyasint,omitzero"`
-	// Accounts have money, sequence, keys and stake, Services asks and bindings.
+	// Accounts have money, sequence, keys and stake, Services asks, bindings,
+	// and who provides them, how well.
 	Accounts   Hash `cbor:"2,keyasint,omitzero"`
 	Services   Hash `cbor:"3,keyasint,omitzero"`
 	Channels   Hash `cbor:"4,keyasint,omitzero"`
@@ -38,7 +39,7 @@ const (
 var treeRows = [treeCount]string{
 	namesTree:      "n",
 	accountsTree:   "abyg",
-	servicesTree:   "ke",
+	servicesTree:   "kel",
 	channelsTree:   "c",
 	parametersTree: "p",
 }

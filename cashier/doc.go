@@ -70,6 +70,15 @@
 // whole gap moves every deadline on; see marketRow. EscrowAccount
 // and VestingAccount have what open channels have left and what vests, always.
 //
+// # Inspection
+//
+// Inspectors (AdmitInspector) visit providers (ListProvider, PostAsk) and report: they
+// commit in an epoch and show in the next (CommitReport, RevealReport), and are asked for
+// rows (ChallengeReport, AnswerChallenge). The arithmetic is that of package evidence; see
+// inspection.go for who may say what when. What vests for a provider is paid by its
+// score, and the rest is burnt; inspectors are paid from a fee on settlements, which
+// InspectionAccount holds. While Parameters.InspectorStake is 0 there is none of it.
+//
 // # Blocks
 //
 //	header   version of the rules, network, height, previous block's hash, time,
@@ -124,6 +133,18 @@
 //	s/y<account>     keys of an account: its key, recovery account, recovery
 //	s/y<account><id> recovery under way: next due
 //	s/e<node><service>  binding: account, height, time
+//	s/f              inspection: epoch, how many of what, pool, what is being judged
+//	s/f<epoch>       epoch of inspection: seed, size of its roster, what was reported
+//	s/fk<hash>       canary: the epoch it was committed to in
+//	s/wi<account>    inspector: admission, from and to when, conduct
+//	s/ws<slot>       the account of an inspector
+//	s/l<service><node>  provider: what is inspected, and its standing
+//	s/rs<slot>       the service and node of a provider
+//	s/rm<service><node>  what was settled to it lately
+//	s/re<epoch><n>   256 providers of a frozen roster
+//	s/jc<epoch><account>  commit to a report, and which one it became
+//	s/jr<epoch><n>   report: inspector, output, outcomes, challenges
+//	s/jv<service><node><operator>  what an operator saw of a provider
 //
 // A block, its changes and the head are one atomic write. Everything below s/ is
 // a function of the blocks; Verify recomputes it and compares.

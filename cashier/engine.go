@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
 )
 
@@ -15,6 +16,8 @@ import (
 // Close says so or the store fails, after answering every submission.
 func (l *Ledger) run() {
 	batch := make([]*submission, 0, l.cfg.MaxBlock)
+	now := make(chan time.Time)
+	close(now)
 	every := l.tickEvery()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -24,13 +27,26 @@ func (l *Ledger) run() {
 			tick.Reset(every)
 		}
 		batch = batch[:0]
+		duty, err := l.seedDuty()
+		if err != nil {
+			l.fail(err)
+			l.refuseUntilStopped()
+			return
+		}
+		next := tick.C
+		if duty != nil {
+			batch = append(batch, duty)
+		}
+		if (duty != nil || l.unfinished) && l.refusal() == nil {
+			next = now // there is something to do, whatever comes
+		}
 		select {
 		case <-l.stop:
 			l.refuse(nil, ErrClosed)
 			return
 		case s := <-l.queue:
 			batch = l.gather(append(batch, s))
-		case <-tick.C:
+		case <-next:
 			l.watchClock()
 		case c := <-l.chores:
 			err := c.do()
@@ -40,6 +56,7 @@ func (l *Ledger) run() {
 				l.refuseUntilStopped()
 				return
 			}
+			l.duty = voucher.TransferID{} // not done yet
 			continue
 		}
 		for rest := batch; ; {

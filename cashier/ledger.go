@@ -71,6 +71,12 @@ type Ledger struct {
 
 	epoch time.Duration // owned by the engine: as long as the newest parameters say
 
+	// Owned by the engine: see seedDuty.
+	duty       voucher.TransferID // tried last
+	dutyAt     uint64
+	unfinished bool // an epoch is being judged
+	seedSecret identity.PrivateKey
+
 	clockMu sync.Mutex
 	noted   time.Duration // guarded by clockMu: what the file says is held of the clock
 
@@ -214,6 +220,9 @@ func (l *Ledger) submit(ctx context.Context, signed []byte, limit func(*Transact
 		if err := limit(&tx); err != nil {
 			return Receipt{}, err
 		}
+	}
+	if err := l.ownDuty(&tx); err != nil {
+		return Receipt{}, err
 	}
 	if _, money := tx.Operation.(identified); !money {
 		place, again, err := l.placeOf(tx.id)

@@ -5,6 +5,7 @@ import (
 
 	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/naming/name"
+	"scn.alt/scn/proofofservice/evidence"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -72,6 +73,8 @@ type execution struct {
 		totals totals
 		queue  queueRow
 		market marketRow
+
+		inspection inspectionRow
 	}
 	expired int // rows that fell due in this block
 
@@ -89,6 +92,12 @@ type execution struct {
 	running         int64          // time less what the ledger had halted
 	settled         voucher.Amount // by the transaction being judged
 	refused         []Refusal
+
+	// Of inspection.
+	inspecting bool // there is some, and inspection is what is kept of it
+	inspection inspectionRow
+	frames     map[uint64]*evidence.Frame // that were read in this block
+	operators  []operator                 // see loadOperators
 
 	key   []byte // scratch: a key being looked up
 	arena []byte // where values of rows are made, many to one allocation
@@ -131,7 +140,7 @@ func (x *execution) beginMoney() {
 	x.assertBalanced()
 	if x.rules >= rulesMarket {
 		x.beginMarket()
-		x.beginChannels()
+		x.beginInspection(x.beginChannels())
 	}
 	x.expire()
 }
@@ -146,6 +155,7 @@ func (x *execution) finish() []Change {
 		x.state.set(queueKey, x.queue.encode())
 	}
 	x.finishChannels()
+	x.finishInspection()
 	return x.state.sorted()
 }
 
@@ -170,7 +180,7 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 	}
 	var account accountRow
 	load(x, accountKey(tx.Account), &account)
-	before, queue := x.totals, x.queue
+	before, queue, inspection := x.totals, x.queue, x.inspection
 	r := x.authorise(tx)
 	switch {
 	case x.err != nil, r != nil:
@@ -186,7 +196,7 @@ func (x *execution) execute(tx *Transaction) (Result, error) {
 	}
 	if r != nil {
 		x.state.rollback()
-		x.totals, x.queue = before, queue
+		x.totals, x.queue, x.inspection = before, queue, inspection
 		return Result{Rejection: r}, nil
 	}
 	// The operation may have changed the account's row.
@@ -212,6 +222,7 @@ func (x *execution) executeIdentified(tx *Transaction, op identified) (Result, e
 		return Result{Height: had.place.Height, Index: had.place.Index, Again: true}, x.err
 	}
 	before, queue, market := x.totals, x.queue, x.market
+	inspecting, inspection := x.inspecting, x.inspection
 	r := x.authorise(tx)
 	switch {
 	case x.err != nil, r != nil:
@@ -228,6 +239,7 @@ func (x *execution) executeIdentified(tx *Transaction, op identified) (Result, e
 	if r != nil {
 		x.state.rollback()
 		x.totals, x.queue, x.market = before, queue, market
+		x.inspecting, x.inspection = inspecting, inspection
 		return Result{Rejection: r}, nil
 	}
 	row.next = x.fallsDue(self, tx.ValidUntil)

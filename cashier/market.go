@@ -71,8 +71,9 @@ func readMarket(s State) (marketRow, error) {
 	return decodeMarket(b)
 }
 
-// beginChannels loads the market's row and counts a halt that ended with this block.
-func (x *execution) beginChannels() {
+// beginChannels loads the market's row, counts a halt that ended with this block, and
+// reports whether there was one.
+func (x *execution) beginChannels() (halted bool) {
 	x.escrow, x.vesting = EscrowAccount(x.network), VestingAccount(x.network)
 	if b := x.get(marketKey); b != nil {
 		var err error
@@ -82,10 +83,12 @@ func (x *execution) beginChannels() {
 	x.written.market = x.market
 	if gap := x.time - x.market.last; x.market.last > 0 && gap > x.parameters.mostPause() {
 		x.market.halted += gap
+		halted = true
 	}
 	x.market.last = x.time
 	x.running = x.time - x.market.halted
 	x.assertMarket()
+	return halted
 }
 
 // finishChannels writes the market's row.

@@ -422,7 +422,7 @@ func (m *moneyModel) compareMarket(t *rapid.T, state memory) {
 	}
 	vesting := 0
 	for v, amount := range k.vests {
-		b := state[string(vestingReference(v.account, int64(v.at)).key())]
+		b := state[string(vestingReference(v.account, providerID{}, int64(v.at)).key())]
 		got, err := decodeVesting(b)
 		if err != nil || int(got.amount) != amount {
 			t.Fatalf("vesting %+v: %+v, %v, want %d", v, got, err, amount)

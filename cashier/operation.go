@@ -42,6 +42,18 @@ const (
 	KindRevealName     Kind = 25
 	KindRenewName      Kind = 26
 	KindCancelRecovery Kind = 27
+
+	KindAdmitInspector    Kind = 30
+	KindWithdrawInspector Kind = 31
+	KindListProvider      Kind = 32
+	KindCommitReport      Kind = 33
+	KindRevealReport      Kind = 34
+	KindChallengeReport   Kind = 35
+	KindAnswerChallenge   Kind = 36
+	KindCommitCanary      Kind = 37
+	KindRevealCanary      Kind = 38
+	KindAdmitAuthority    Kind = 40
+	KindPostSeed          Kind = 41
 )
 
 // String returns the kind as a word.
@@ -101,6 +113,28 @@ func (k Kind) String() string {
 		return "renew-name"
 	case KindCancelRecovery:
 		return "cancel-recovery"
+	case KindAdmitInspector:
+		return "admit-inspector"
+	case KindWithdrawInspector:
+		return "withdraw-inspector"
+	case KindListProvider:
+		return "list-provider"
+	case KindCommitReport:
+		return "commit-report"
+	case KindRevealReport:
+		return "reveal-report"
+	case KindChallengeReport:
+		return "challenge-report"
+	case KindAnswerChallenge:
+		return "answer-challenge"
+	case KindCommitCanary:
+		return "commit-canary"
+	case KindRevealCanary:
+		return "reveal-canary"
+	case KindAdmitAuthority:
+		return "admit-authority"
+	case KindPostSeed:
+		return "post-seed"
 	}
 	return fmt.Sprintf("kind-%d", uint16(k))
 }
@@ -120,7 +154,9 @@ func (k Kind) rules() uint64 {
 // Release and SetParameters; of Transfer, Issue and Redeem; of OpenChannel,
 // TopUpChannel, SettleChannel, SettleBatch, CloseChannel, RequestClose, Refute and
 // PostAsk; of Stake, Unstake, RotateKey, SetRecovery, Recover, CancelRecovery and Bind;
-// of CommitName, RevealName and RenewName. A new kind of operation is a new type with
+// of CommitName, RevealName and RenewName; of AdmitInspector, WithdrawInspector,
+// ListProvider, CommitReport, RevealReport, ChallengeReport, AnswerChallenge,
+// CommitCanary, RevealCanary, AdmitAuthority and PostSeed. A new kind of operation is a new type with
 // the next Kind, and known from a new version of the rules on.
 type Operation interface {
 	// Kind returns the operation's kind.

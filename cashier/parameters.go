@@ -41,7 +41,7 @@ type Parameters struct {
 	// all, and 10,000 epochs.
 	VestingShare  uint32 `cbor:"12,keyasint,omitzero"`
 	VestingEpochs uint32 `cbor:"13,keyasint,omitzero"`
-	// EpochSeconds is how long an epoch is. 0 is 600; at least 4, at most a day.
+	// EpochSeconds is how long an epoch is. 0 is 600; at least 2, at most a day.
 	EpochSeconds uint32 `cbor:"14,keyasint,omitzero"`
 	// MinDeposit is the smallest deposit of a channel. Default 0.
 	MinDeposit voucher.Amount `cbor:"15,keyasint,omitzero"`
@@ -75,6 +75,46 @@ type Parameters struct {
 	// without paying a fee; an account without money then none. It is kept by whoever
 	// takes transactions, and no rule for blocks. Default 0: as many as it likes.
 	FreeTransactions uint32 `cbor:"30,keyasint,omitzero"`
+
+	// SeedAuthority is the account that posts for the seeds of epochs. Zero: the
+	// ledger's own.
+	SeedAuthority identity.AccountID `cbor:"40,keyasint,omitzero"`
+	// InspectorStake is what an inspector has staked at least. 0, the default: there
+	// are no inspectors, and nobody is inspected.
+	InspectorStake voucher.Amount `cbor:"41,keyasint,omitzero"`
+	// InspectionFee is which part of what a channel settles inspectors are paid from, in
+	// parts per million. Default 0, at most half.
+	InspectionFee uint32 `cbor:"42,keyasint,omitzero"`
+	// MaxInspectors and MaxProviders bound the roster. 0 is 1024 and 10,000; at most 4096
+	// and 100,000.
+	MaxInspectors uint32 `cbor:"43,keyasint,omitzero"`
+	MaxProviders  uint32 `cbor:"44,keyasint,omitzero"`
+	// DrawnShare is which part of all rows is to be shown without anybody asking, in parts
+	// per million. 0 is 20,000.
+	DrawnShare uint32 `cbor:"45,keyasint,omitzero"`
+	// PunishmentEpochs is for how long an inspector that was found out is not paid. 0 is 144.
+	PunishmentEpochs uint32 `cbor:"46,keyasint,omitzero"`
+	// The fields below are those of evidence.Rules, which tells what 0 means.
+	PlanRows          uint32         `cbor:"47,keyasint,omitzero"` // Rows
+	PlanChecks        uint32         `cbor:"48,keyasint,omitzero"` // Checks
+	PlanFloor         uint32         `cbor:"49,keyasint,omitzero"` // Floor
+	ReportGrace       uint32         `cbor:"50,keyasint,omitzero"` // Grace
+	ProbeBytes        uint64         `cbor:"51,keyasint,omitzero"`
+	RowPay            voucher.Amount `cbor:"52,keyasint,omitzero"`
+	OperatorCap       uint32         `cbor:"53,keyasint,omitzero"` // Cap
+	AlarmOperators    uint32         `cbor:"54,keyasint,omitzero"` // Operators
+	EligibleEpochs    uint32         `cbor:"55,keyasint,omitzero"` // Eligible
+	LongestSuspension uint32         `cbor:"56,keyasint,omitzero"` // Suspension
+	SuspensionReset   uint32         `cbor:"57,keyasint,omitzero"` // Reset
+	ProbationChecks   uint32         `cbor:"58,keyasint,omitzero"`
+	ProbationEpochs   uint32         `cbor:"59,keyasint,omitzero"`
+	ProbeWindow       uint32         `cbor:"60,keyasint,omitzero"` // Window
+	FixedFail         uint32         `cbor:"61,keyasint,omitzero"`
+	FixedAlarm        uint32         `cbor:"62,keyasint,omitzero"`
+	MobileFail        uint32         `cbor:"63,keyasint,omitzero"`
+	MobileAlarm       uint32         `cbor:"64,keyasint,omitzero"`
+	ClearChecks       uint32         `cbor:"65,keyasint,omitzero"` // Clear
+	ExpectedRate      uint32         `cbor:"66,keyasint,omitzero"` // Rate
 }
 
 // DefaultParameters returns the parameters of a new ledger. Nothing costs
@@ -92,7 +132,7 @@ func (p Parameters) Validate() error {
 	if p.TransferFee > voucher.Credit {
 		errs = append(errs, fmt.Errorf("cashier: TransferFee %s, want at most %s", p.TransferFee, voucher.Credit))
 	}
-	return errors.Join(append(errs, p.validateChannels(), p.validateNames(), p.validateDelays())...)
+	return errors.Join(append(errs, p.validateChannels(), p.validateNames(), p.validateDelays(), p.validateInspection())...)
 }
 
 // The bounds of the parameters of channels.
@@ -100,7 +140,7 @@ const (
 	maxSettlementFee = million / 2
 	maxCloseGrace    = 30 * 24 * 60 * 60
 	maxVestingEpochs = 10_000
-	minEpoch         = 4
+	minEpoch         = 2
 	maxEpoch         = 24 * 60 * 60
 )
 

@@ -173,6 +173,56 @@ const (
 	AllowanceUsed Code = 87
 	// NotFunded has no money, without which no transaction is free here.
 	NotFunded Code = 88
+
+	// InspectionOff is a network that has no inspectors, and nothing of inspection is
+	// done.
+	InspectionOff Code = 100
+	// NotInspector is not an inspector, or not on the roster of the epoch.
+	NotInspector Code = 101
+	// Unbonded has not staked what an inspector must; Rejection.Available tells how much
+	// that is.
+	Unbonded Code = 102
+	// InspectorExists is an inspector already, with another key or other labels.
+	InspectorExists Code = 103
+	// BadVRFKey is a key that proves nothing.
+	BadVRFKey Code = 104
+	// BadLabel is a label of an operator or a network that is none.
+	BadLabel Code = 105
+	// WrongEpoch comes before or after the time it may.
+	WrongEpoch Code = 106
+	// NoPlan is about an epoch without plans.
+	NoPlan Code = 107
+	// NoReportCommit is a report its inspector did not commit to.
+	NoReportCommit Code = 108
+	// ReportExists is another report, or commit, of an inspector on an epoch than there
+	// is.
+	ReportExists Code = 109
+	// OtherReport is not the report that was committed to.
+	OtherReport Code = 110
+	// BadVRFProof is a proof that is not the key's, or not the proof of this.
+	BadVRFProof Code = 111
+	// Unplanned is a row that no plan has.
+	Unplanned Code = 112
+	// BadOutcome is a value that there cannot be.
+	BadOutcome Code = 113
+	// NoReport is a report that was not shown, or is forgotten.
+	NoReport Code = 114
+	// BadDetail is a detail that does not bear the row out.
+	BadDetail Code = 115
+	// BadReceipt lacks the provider's receipt for the probe.
+	BadReceipt Code = 116
+	// TooManyChallenges is a report of which enough is asked for.
+	TooManyChallenges Code = 117
+	// NotChallenged is a row that nobody asked for.
+	NotChallenged Code = 118
+	// NotAuthority is not the account that posts for seeds.
+	NotAuthority Code = 119
+	// NotListed is a provider that is not listed.
+	NotListed Code = 120
+	// RosterFull is one too many.
+	RosterFull Code = 121
+	// NoCanary is a canary that was not committed to in time.
+	NoCanary Code = 122
 )
 
 var codeTexts = [...]string{
@@ -248,6 +298,30 @@ var codeTexts = [...]string{
 	AllowanceUsed: "no more transactions are free in this epoch",
 	NotFunded:     "only accounts with money may make transactions here",
 	NotBound:      "no such binding",
+
+	InspectionOff:     "nobody is inspected here",
+	NotInspector:      "not an inspector on the roster",
+	Unbonded:          "inspector has not staked enough",
+	InspectorExists:   "already an inspector",
+	BadVRFKey:         "bad VRF key",
+	BadLabel:          "bad label",
+	WrongEpoch:        "not in this epoch",
+	NoPlan:            "no plans were made for the epoch",
+	NoReportCommit:    "not committed to before",
+	ReportExists:      "another report on this epoch exists",
+	OtherReport:       "not what was committed to",
+	BadVRFProof:       "bad VRF proof",
+	Unplanned:         "not planned",
+	BadOutcome:        "impossible value",
+	NoReport:          "no such report",
+	BadDetail:         "detail does not bear the row out",
+	BadReceipt:        "no receipt of the provider's for this probe",
+	TooManyChallenges: "too many rows are challenged",
+	NotChallenged:     "row is not challenged",
+	NotAuthority:      "not the authority for seeds",
+	NotListed:         "provider is not listed",
+	RosterFull:        "roster is full",
+	NoCanary:          "no such canary",
 }
 
 // String returns the code in words.
@@ -330,6 +404,30 @@ var (
 	ErrAllowanceUsed error = &Rejection{Code: AllowanceUsed}
 	ErrNotFunded     error = &Rejection{Code: NotFunded}
 	ErrNotBound      error = &Rejection{Code: NotBound}
+
+	ErrInspectionOff     error = &Rejection{Code: InspectionOff}
+	ErrNotInspector      error = &Rejection{Code: NotInspector}
+	ErrUnbonded          error = &Rejection{Code: Unbonded}
+	ErrInspectorExists   error = &Rejection{Code: InspectorExists}
+	ErrVRFKey            error = &Rejection{Code: BadVRFKey}
+	ErrLabel             error = &Rejection{Code: BadLabel}
+	ErrWrongEpoch        error = &Rejection{Code: WrongEpoch}
+	ErrNoPlan            error = &Rejection{Code: NoPlan}
+	ErrNoReportCommit    error = &Rejection{Code: NoReportCommit}
+	ErrReportExists      error = &Rejection{Code: ReportExists}
+	ErrOtherReport       error = &Rejection{Code: OtherReport}
+	ErrVRFProof          error = &Rejection{Code: BadVRFProof}
+	ErrUnplanned         error = &Rejection{Code: Unplanned}
+	ErrOutcome           error = &Rejection{Code: BadOutcome}
+	ErrNoReport          error = &Rejection{Code: NoReport}
+	ErrDetail            error = &Rejection{Code: BadDetail}
+	ErrReceiptMissing    error = &Rejection{Code: BadReceipt}
+	ErrTooManyChallenges error = &Rejection{Code: TooManyChallenges}
+	ErrNotChallenged     error = &Rejection{Code: NotChallenged}
+	ErrNotAuthority      error = &Rejection{Code: NotAuthority}
+	ErrNotListed         error = &Rejection{Code: NotListed}
+	ErrRosterFull        error = &Rejection{Code: RosterFull}
+	ErrNoCanary          error = &Rejection{Code: NoCanary}
 )
 
 // Rejection is a refusal with what its receiver needs to know. It is the error
@@ -380,7 +478,7 @@ func (r *Rejection) Error() string {
 		s += fmt.Sprintf(", try in %d s", r.RetryAfter)
 	case r.Code == StaleAsk:
 		s += fmt.Sprintf(", the last is %d", r.Sequence)
-	case r.Code == DepositTooSmall:
+	case r.Code == DepositTooSmall, r.Code == Unbonded:
 		s += fmt.Sprintf(": at least %s", r.Available)
 	case r.Code == ExceedsHold, r.Code == ExceedsDeposit, r.Code == NotHigher:
 		s += fmt.Sprintf(", which is %s", r.Available)

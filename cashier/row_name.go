@@ -60,6 +60,25 @@ func rowName(key []byte) string {
 		return "keys of account " + account()
 	case kind == bindingPrefix && len(rest) == 2*identity.Size:
 		return fmt.Sprintf("binding of node %s and service %s", identity.NodeID(rest[:identity.Size]), identity.ServiceID(rest[identity.Size:]))
+	case kind == listingPrefix && len(rest) == 2*identity.Size:
+		return fmt.Sprintf("standing of service %s on node %s", identity.ServiceID(rest[:identity.Size]), identity.NodeID(rest[identity.Size:]))
+	case string(key) == string(inspectionKey):
+		return "inspection as a whole"
+	case kind == inspectionPrefix && len(rest) == 8:
+		return fmt.Sprintf("epoch %d of inspection", binary.BigEndian.Uint64(rest))
+	case kind == inspectorPrefix && len(rest) == 1+identity.Size:
+		return "inspector " + identity.AccountID(rest[1:]).String()
+	case kind == reportPrefix && len(rest) == 1+8+identity.Size:
+		return fmt.Sprintf("commit of inspector %s on epoch %d", identity.AccountID(rest[9:]), binary.BigEndian.Uint64(rest[1:]))
+	case kind == reportPrefix && len(rest) == 1+8+4:
+		return fmt.Sprintf("report %d on epoch %d", binary.BigEndian.Uint32(rest[9:]), binary.BigEndian.Uint64(rest[1:]))
+	case kind == reportPrefix && len(rest) > 1+2*identity.Size:
+		return fmt.Sprintf("what operator %s saw of service %s on node %s", rest[1+2*identity.Size:],
+			identity.ServiceID(rest[1:1+identity.Size]), identity.NodeID(rest[1+identity.Size:1+2*identity.Size]))
+	case kind == rosterPrefix && len(rest) == 1+8+4:
+		return fmt.Sprintf("roster of epoch %d", binary.BigEndian.Uint64(rest[1:]))
+	case kind == rosterPrefix && len(rest) == 1+2*identity.Size:
+		return fmt.Sprintf("what service %s earned on node %s", identity.ServiceID(rest[1:1+identity.Size]), identity.NodeID(rest[1+identity.Size:]))
 	case string(key) == string(leaseStartKey):
 		return "the start of leases"
 	case string(key) == string(depositsKey):

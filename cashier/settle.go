@@ -2,6 +2,7 @@ package cashier
 
 import (
 	"errors"
+	"slices"
 
 	"scn.alt/scn/cashier/voucher"
 	"scn.alt/scn/routing/identity"
@@ -119,23 +120,51 @@ func (o *SettleBatch) signed(i int) (voucher.Signed, error) {
 
 // payout is what leaves escrow for one provider: how a settlement is divided.
 type payout struct {
-	to             identity.AccountID
-	net, fee, vest voucher.Amount
-	total          voucher.Amount
+	to       identity.AccountID
+	net, fee voucher.Amount
+	total    voucher.Amount
+	// inspection is what inspectors are paid from, earned what vests for each provider.
+	inspection voucher.Amount
+	earned     []earning
 }
 
-// split adds an amount to a payout: the fee is the treasury's, a share of the rest is
-// paid later.
-func (x *execution) split(p *payout, amount voucher.Amount) {
-	var fee, vest voucher.Amount
+// earning is what vests for one provider.
+type earning struct {
+	of   providerID
+	vest voucher.Amount
+}
+
+// split adds what a channel settles to a payout: a fee is the treasury's, one is for
+// inspectors, and a share of the rest is paid later.
+func (x *execution) split(p *payout, c *channelRow, amount voucher.Amount) {
+	var fee, inspection, vest voucher.Amount
 	if p.to != x.parameters.treasury(x.network) {
 		fee = share(amount, x.parameters.SettlementFee)
+		if x.inspecting {
+			inspection = share(amount, x.parameters.InspectionFee)
+		}
 	}
 	if x.parameters.VestingEpochs > 0 {
-		vest = share(amount-fee, x.parameters.VestingShare)
+		vest = share(amount-fee-inspection, x.parameters.VestingShare)
 	}
 	// No sum is above what escrow holds, which fits.
-	p.fee, p.vest, p.net, p.total = p.fee+fee, p.vest+vest, p.net+amount-fee-vest, p.total+amount
+	p.fee, p.inspection, p.net, p.total = p.fee+fee, p.inspection+inspection, p.net+amount-fee-inspection-vest, p.total+amount
+	x.earn(c.service, c.node, amount)
+	if vest == 0 {
+		return
+	}
+	var of providerID
+	if x.inspecting {
+		of = providerID{c.service, c.node}
+	}
+	// Most vouchers of a batch are of one provider, and come together.
+	for i := range slices.Backward(p.earned) {
+		if p.earned[i].of == of {
+			p.earned[i].vest += vest
+			return
+		}
+	}
+	p.earned = append(p.earned, earning{of, vest})
 }
 
 // payOut moves a payout out of escrow.
@@ -143,7 +172,7 @@ func (x *execution) payOut(p *payout) *Rejection {
 	for _, m := range [...]struct {
 		to     identity.AccountID
 		amount voucher.Amount
-	}{{p.to, p.net}, {x.parameters.treasury(x.network), p.fee}} {
+	}{{p.to, p.net}, {x.parameters.treasury(x.network), p.fee}, {InspectionAccount(x.network), p.inspection}} {
 		if m.amount == 0 {
 			continue
 		}
@@ -151,8 +180,9 @@ func (x *execution) payOut(p *payout) *Rejection {
 			return r
 		}
 	}
-	if p.vest > 0 {
-		if r := x.vest(p.to, p.vest); r != nil || x.err != nil {
+	x.inspection.Pool += p.inspection // as much as its account has, which fits
+	for _, e := range p.earned {
+		if r := x.vest(p.to, e.of, e.vest); r != nil || x.err != nil {
 			return r
 		}
 	}
@@ -208,7 +238,7 @@ func (o SettleChannel) apply(x *execution, _ *Transaction) *Rejection {
 	}
 	is, pay := was, payout{to: was.provider}
 	if delta := is.mark(&s.Voucher); delta > 0 {
-		x.split(&pay, delta)
+		x.split(&pay, &is, delta)
 		if r := x.payOut(&pay); r != nil || x.err != nil {
 			return r
 		}
@@ -240,7 +270,7 @@ func (o SettleBatch) apply(x *execution, _ *Transaction) *Rejection {
 		}
 		is = was
 		if delta := is.mark(&s.Voucher); delta > 0 {
-			x.split(&pay, delta)
+			x.split(&pay, &is, delta)
 		}
 		if is != was {
 			x.setChannel(s.Voucher.Channel, &was, &is)
@@ -273,6 +303,6 @@ func (o Refute) apply(x *execution, tx *Transaction) *Rejection {
 		return &Rejection{Code: NotHigher, Available: was.settled}
 	}
 	is, pay := was, payout{to: was.provider}
-	x.split(&pay, is.mark(&s.Voucher))
+	x.split(&pay, &is, is.mark(&s.Voucher))
 	return x.end(s.Voucher.Channel, &was, &is, &pay)
 }

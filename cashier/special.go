@@ -38,6 +38,7 @@ func specialAccount(what string, network identity.NetworkID) identity.AccountID 
 func specialAccounts(network identity.NetworkID) []identity.AccountID {
 	return []identity.AccountID{
 		EscrowAccount(network), VestingAccount(network), StakeAccount(network), UnbondingAccount(network), NamesAccount(network),
+		InspectionAccount(network),
 	}
 }
 

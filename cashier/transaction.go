@@ -10,7 +10,8 @@ import (
 	"scn.alt/scn/routing/identity"
 )
 
-// MaxTransaction is the largest signed transaction in bytes, but for a SettleBatch.
+// MaxTransaction is the largest signed transaction in bytes, but for a SettleBatch
+// and a RevealReport.
 // A name record carries the transaction it came from, and must stay within
 // name.MaxSize.
 const MaxTransaction = 2 << 10
@@ -35,6 +36,7 @@ const (
 	typeKey         = "key"
 	typeBinding     = "binding"
 	typeBindings    = "bindings"
+	typeInspection  = "inspection"
 )
 
 // Hash is a SHA-256 hash.
@@ -215,8 +217,11 @@ func decodeTransaction(network identity.NetworkID, b []byte) (Transaction, ident
 // checkSize refuses a signed transaction that is too large for its kind.
 func checkSize(kind Kind, size int) *Rejection {
 	limit := MaxTransaction
-	if kind == KindSettleBatch {
+	switch kind {
+	case KindSettleBatch:
 		limit = MaxBatchTransaction
+	case KindRevealReport:
+		limit = MaxReportTransaction
 	}
 	if size > limit {
 		return reject(TooLarge, "transaction of %d bytes, at most %d", size, limit)
@@ -308,6 +313,28 @@ func openOperation(kind Kind, b []byte) (Operation, error) {
 		return openAs[RenewName](b)
 	case KindCancelRecovery:
 		return openAs[CancelRecovery](b)
+	case KindAdmitInspector:
+		return openAs[AdmitInspector](b)
+	case KindWithdrawInspector:
+		return openAs[WithdrawInspector](b)
+	case KindListProvider:
+		return openAs[ListProvider](b)
+	case KindCommitReport:
+		return openAs[CommitReport](b)
+	case KindRevealReport:
+		return openAs[RevealReport](b)
+	case KindChallengeReport:
+		return openAs[ChallengeReport](b)
+	case KindAnswerChallenge:
+		return openAs[AnswerChallenge](b)
+	case KindCommitCanary:
+		return openAs[CommitCanary](b)
+	case KindRevealCanary:
+		return openAs[RevealCanary](b)
+	case KindAdmitAuthority:
+		return openAs[AdmitAuthority](b)
+	case KindPostSeed:
+		return openAs[PostSeed](b)
 	}
 	return nil, reject(UnknownOperation, "%s", kind)
 }

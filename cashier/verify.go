@@ -296,7 +296,7 @@ func verify(stopped func() error, r reader, replay *Replay, scratch *pebble.DB, 
 		}
 	}
 	s := rows{scratch}
-	return errors.Join(sumUp(s, network), sumMarket(s, network), sumStakes(s, network), sumDeposits(s, network))
+	return errors.Join(sumUp(s, network), sumMarket(s, network), sumStakes(s, network), sumDeposits(s, network), sumInspection(s, network))
 }
 
 // checkBlockKeys checks that there are no blocks but those to be replayed.

@@ -1,41 +1,58 @@
 package cashier
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 
 	"scn.alt/scn/cashier/voucher"
+	"scn.alt/scn/proofofservice/evidence"
 	"scn.alt/scn/routing/identity"
 )
 
 // A share of every settlement may be paid out later, to leave something to lose while
 // a provider's work is judged. What one account earns within an epoch is one row,
-// released when so many whole epochs have passed after that one.
+// released when so many whole epochs have passed after that one; where providers are
+// inspected, what it earns with each of them.
 
-// vestingRow is what is released to an account at a time.
+// providerID is a node that provides a service.
+type providerID struct {
+	service identity.ServiceID
+	node    identity.NodeID
+}
+
+// vestingRow is what is released to an account at a time. of is zero for what was
+// earned while nobody was inspected.
 type vestingRow struct {
 	amount voucher.Amount
+	of     providerID
 	next   reference
 }
 
-const vestingRowSize = 8 + referenceSize
+const vestingRowSize = 8 + 2*identity.Size + referenceSize
 
 func (v vestingRow) append(b []byte) []byte {
-	return v.next.append(appendUint64(b, uint64(v.amount)))
+	b = append(appendUint64(b, uint64(v.amount)), v.of.service[:]...)
+	return v.next.append(append(b, v.of.node[:]...))
 }
 
 func decodeVesting(b []byte) (vestingRow, error) {
 	if len(b) != vestingRowSize {
 		return vestingRow{}, fmt.Errorf("%w: vesting row of %d bytes", ErrCorrupt, len(b))
 	}
-	next, err := decodeReference(b[8:])
-	return vestingRow{voucher.Amount(binary.BigEndian.Uint64(b)), next}, err
+	of := providerID{identity.ServiceID(b[8:40]), identity.NodeID(b[40:72])}
+	next, err := decodeReference(b[72:])
+	return vestingRow{voucher.Amount(binary.BigEndian.Uint64(b)), of, next}, err
 }
 
-// vestingReference names the row of an account and a time, which stands in the last 8
-// bytes of the ID.
-func vestingReference(a identity.AccountID, at int64) reference {
+// vestingReference names the row of an account, a provider and a time, which stands in
+// the last 8 bytes of the ID.
+func vestingReference(a identity.AccountID, of providerID, at int64) reference {
 	r := reference{kind: vestingRef, account: a}
+	if of != (providerID{}) {
+		h := sha256.Sum256(append(append([]byte("scn/ledger/v1 vesting"), of.service[:]...), of.node[:]...))
+		copy(r.id[:8], h[:])
+	}
 	binary.BigEndian.PutUint64(r.id[8:], uint64(at))
 	return r
 }
@@ -46,19 +63,27 @@ func (p Parameters) vestsAt(now int64) int64 {
 }
 
 // vest puts an amount from escrow aside for an account.
-func (x *execution) vest(to identity.AccountID, amount voucher.Amount) *Rejection {
+func (x *execution) vest(to identity.AccountID, of providerID, amount voucher.Amount) *Rejection {
 	if r := x.fromEscrow(x.vesting, amount); r != nil || x.err != nil {
 		return r
 	}
 	at := x.parameters.vestsAt(x.time)
-	ref := vestingReference(to, at)
-	var row vestingRow
-	if b := x.get(x.keyOf(ref)); b != nil {
-		var err error
-		row, err = decodeVesting(b)
+	ref := vestingReference(to, of, at)
+	row := vestingRow{of: of}
+	for {
+		b := x.get(x.keyOf(ref))
+		if b == nil {
+			row.next = x.fallsDue(ref, at)
+			break
+		}
+		had, err := decodeVesting(b)
 		x.fail(err)
-	} else {
-		row.next = x.fallsDue(ref, at)
+		if had.of == of || x.err != nil {
+			row = had
+			break
+		}
+		// Another provider's, whose hash begins alike.
+		binary.BigEndian.PutUint64(ref.id[:], binary.BigEndian.Uint64(ref.id[:])+1)
 	}
 	row.amount += amount // no more than the vesting account has, which fits
 	x.market.vesting += amount
@@ -66,8 +91,8 @@ func (x *execution) vest(to identity.AccountID, amount voucher.Amount) *Rejectio
 	return nil
 }
 
-// release pays out what has vested: the part the account's score earns it, and the
-// rest to the treasury.
+// release pays out what has vested: the part the provider's score earns it. The rest
+// leaves the world: nobody is to gain by another's bad score.
 func (x *execution) release(r reference) reference {
 	b := x.get(x.keyOf(r))
 	if b == nil {
@@ -76,16 +101,15 @@ func (x *execution) release(r reference) reference {
 	}
 	row, err := decodeVesting(b)
 	x.fail(err)
-	earned := share(row.amount, x.vestingScore(r.account))
-	for _, m := range [...]struct {
-		to     identity.AccountID
-		amount voucher.Amount
-	}{{r.account, earned}, {x.parameters.treasury(x.network), row.amount - earned}} {
-		if m.amount == 0 || x.err != nil {
-			continue
-		}
-		if rejection := x.move(x.vesting, m.to, movement{post: m.amount}); rejection != nil {
+	paid, burnt := evidence.Release(uint64(row.amount), x.vestingScore(row.of))
+	if paid > 0 && x.err == nil {
+		if rejection := x.move(x.vesting, r.account, movement{post: voucher.Amount(paid)}); rejection != nil {
 			x.breakInvariant("what vests can be paid out", "%v", rejection)
+		}
+	}
+	if burnt > 0 && x.err == nil {
+		if rejection := x.redeem(x.vesting, voucher.Amount(burnt)); rejection != nil {
+			x.breakInvariant("what vests can be taken out of the world", "%v", rejection)
 		}
 	}
 	rest, ok := x.market.vesting.Sub(row.amount)
@@ -98,6 +122,19 @@ func (x *execution) release(r reference) reference {
 	return row.next
 }
 
-// vestingScore is which part of what vests an account gets, in parts per million. It
-// depends on the state alone. Nothing judges a provider's work yet, so it is all.
-func (x *execution) vestingScore(identity.AccountID) uint32 { return million }
+// vestingScore is which part of what vests a provider gets, in parts per million: its
+// score, or that of a newcomer where it was never listed. While there are no inspectors
+// it is all.
+func (x *execution) vestingScore(of providerID) uint32 {
+	if of == (providerID{}) || !x.inspecting || x.inspection.Inspectors == 0 {
+		return million
+	}
+	var row listingRow
+	if load(x, listingKey(of.service, of.node), &row) {
+		_, standing, err := row.open()
+		x.fail(err)
+		return standing.Score
+	}
+	rules := x.parameters.inspection()
+	return evidence.NewStanding(&rules, evidence.Provider{Service: of.service, Node: of.node}, x.inspection.Epoch).Score
+}

@@ -104,16 +104,18 @@ func httpStatus(c Code) int {
 	case TooLarge, BatchTooLarge:
 		return http.StatusRequestEntityTooLarge
 	case BadSignature, NotFunded, NoConsent, WrongKey, NotRecovery, NoProof, NotOwner, NotOffered, NotAllowed, ExistsElsewhere,
-		WrongSession, NotGranted, NoNodeConsent:
+		WrongSession, NotGranted, NoNodeConsent, NotInspector, Unbonded, BadVRFProof, NotAuthority:
 		return http.StatusForbidden
 	case NameTaken, StaleSequence, NameBusy, Expired, TooManyNames,
 		InsufficientFunds, DuplicateID, Overflow, CapExceeded, HoldSettled, ExceedsHold,
 		ChannelOver, ChannelIsClosing, ExceedsDeposit, StaleAsk, TooSoon, DepositTooSmall, NotHigher, NotClosing, NothingPaid,
-		CommitFirst, CommitImmature, CommitLapsed, CommitExists, LeaseEnded, RecoveryPending, NotStaked, TooManyUnbondings:
+		CommitFirst, CommitImmature, CommitLapsed, CommitExists, LeaseEnded, RecoveryPending, NotStaked, TooManyUnbondings,
+		InspectionOff, InspectorExists, WrongEpoch, ReportExists, NoReportCommit, TooManyChallenges, RosterFull:
 		return http.StatusConflict
 	case Pruned:
 		return http.StatusGone
-	case NotRegistered, NotFound, NoHold, NoChannel, NoAsk, NoCommit, NoRecovery, NotBound:
+	case NotRegistered, NotFound, NoHold, NoChannel, NoAsk, NoCommit, NoRecovery, NotBound,
+		NoPlan, NoReport, NotChallenged, NotListed, NoCanary:
 		return http.StatusNotFound
 	case RateLimited, AllowanceUsed:
 		return http.StatusTooManyRequests
@@ -121,7 +123,8 @@ func httpStatus(c Code) int {
 		return http.StatusServiceUnavailable
 	case Internal:
 		return http.StatusInternalServerError
-	case Malformed, WrongNetwork, UnknownOperation, ZeroAmount, BadDeadline, TrailingBytes, OtherChannel, OtherProvider, BadTerm:
+	case Malformed, WrongNetwork, UnknownOperation, ZeroAmount, BadDeadline, TrailingBytes, OtherChannel, OtherProvider, BadTerm,
+		BadVRFKey, BadLabel, OtherReport, Unplanned, BadOutcome, BadDetail, BadReceipt:
 		return http.StatusBadRequest
 	}
 	return http.StatusBadRequest
