@@ -678,7 +678,7 @@ func TestFullBatch(t *testing.T) {
 func TestBrokenMarket(t *testing.T) {
 	const now, expiry = 1000, 1300
 	id := benchChannel(1)
-	vesting := vestingReference(bob.Account(), expiry)
+	vesting := vestingReference(bob.Account(), providerID{}, expiry)
 	build := func() memory {
 		p := DefaultParameters()
 		p.VestingShare, p.VestingEpochs = 500_000, 1

@@ -29,19 +29,31 @@ type vestingRow struct {
 	next   reference
 }
 
-const vestingRowSize = 8 + 2*identity.Size + referenceSize
+// A row is that size where it names a provider, and without the provider where not.
+const vestingRowSize = 8 + referenceSize + 2*identity.Size
 
 func (v vestingRow) append(b []byte) []byte {
-	b = append(appendUint64(b, uint64(v.amount)), v.of.service[:]...)
-	return v.next.append(append(b, v.of.node[:]...))
+	b = v.next.append(appendUint64(b, uint64(v.amount)))
+	if v.of == (providerID{}) {
+		return b
+	}
+	return append(append(b, v.of.service[:]...), v.of.node[:]...)
 }
 
 func decodeVesting(b []byte) (vestingRow, error) {
-	if len(b) != vestingRowSize {
+	const plain = vestingRowSize - 2*identity.Size
+	var of providerID
+	switch len(b) {
+	case vestingRowSize:
+		of = providerID{identity.ServiceID(b[plain : plain+identity.Size]), identity.NodeID(b[plain+identity.Size:])}
+		if of == (providerID{}) {
+			return vestingRow{}, fmt.Errorf("%w: vesting row of no provider", ErrCorrupt)
+		}
+	case plain:
+	default:
 		return vestingRow{}, fmt.Errorf("%w: vesting row of %d bytes", ErrCorrupt, len(b))
 	}
-	of := providerID{identity.ServiceID(b[8:40]), identity.NodeID(b[40:72])}
-	next, err := decodeReference(b[72:])
+	next, err := decodeReference(b[8:plain])
 	return vestingRow{voucher.Amount(binary.BigEndian.Uint64(b)), of, next}, err
 }
 
