@@ -183,6 +183,7 @@ func (d *daemon) nodeConfig() node.Config {
 	s := d.plan.settings
 	decides, wake, _ := s.Verdict.config() // Validate has reported its faults
 	pay, _ := s.Pay.config()               // and of these
+	inspect, _ := s.Inspect.config()       // and of these
 	tunName, pool, prefix := s.TUN.Name, d.plan.pool, address.Prefix(d.plan.network.ID)
 	keep, _ := s.Ledger.keep() // Validate has checked it
 	return node.Config{
@@ -201,7 +202,7 @@ func (d *daemon) nodeConfig() node.Config {
 		LinkPolicy:  d.links.policy, Duplicate: d.links.rules.duplicate,
 		ExcludeAddress: func(a netip.Addr) bool { return pool.Contains(a) || prefix.Contains(a) },
 		Petnames:       d.plan.petnames, FailUnknown: s.DNS.Unknown == "servfail",
-		Pay: pay, Verdict: decides, WakeTimeout: wake, RealZone: d.realZone, Logger: d.log,
+		Pay: pay, Inspect: inspect, Verdict: decides, WakeTimeout: wake, RealZone: d.realZone, Logger: d.log,
 	}
 }
 
@@ -236,6 +237,7 @@ func (d *daemon) openMetrics(ctx context.Context, group *errgroup.Group) error {
 		"portmap": func() any { return d.node.PortMetrics() },
 		"tunnel":  func() any { return d.node.TunnelMetrics() },
 		"records": func() any { return d.node.Records().Metrics() },
+		"inspect": func() any { return d.node.InspectMetrics() },
 	}
 	if d.edge != nil {
 		layers["tun"] = func() any { return d.edge.Metrics() }

@@ -62,6 +62,7 @@ type Settings struct {
 	Log     LogSettings     `toml:"log"`
 	Verdict VerdictSettings `toml:"verdict"`
 	Pay     PaySettings     `toml:"pay"`
+	Inspect InspectSettings `toml:"inspect"`
 	// Petnames are this host's own names, which override registered ones.
 	Petnames map[string]string `toml:"petnames" reload:"yes"`
 }
@@ -232,6 +233,7 @@ func DefaultSettings() Settings {
 		Log:          LogSettings{Level: "info", Format: "text"},
 		Verdict:      VerdictSettings{Timeout: "10s", WakeTimeout: "20s", Held: 256, HeldPerService: 64, HeldPerPeer: 16},
 		Pay:          defaultPay(),
+		Inspect:      defaultInspect(),
 	}
 }
 
@@ -351,6 +353,9 @@ func (s Settings) Validate() error {
 		fault("verdict", "%w", err)
 	}
 	if _, err := s.Pay.config(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := s.Inspect.config(); err != nil {
 		errs = append(errs, err)
 	}
 	oneOf(fault, "log.format", s.Log.Format, "text", "json")

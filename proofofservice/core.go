@@ -353,12 +353,25 @@ func (w *work) judge(i int, s Sighting, now time.Time) evidence.Outcome {
 		return void(evidence.Clock)
 	case now.After(w.cut()):
 		return void(evidence.Boundary)
+	case s.Reason == evidence.NoReason && verdict > evidence.Void && w.trouble[i] == evidence.OwnMove && (verdict != evidence.Pass || timed):
+		return void(evidence.OwnMove)
+	}
+	s.Verdict = verdict
+	return s.Outcome(row, w.Roster.Rules().Epoch)
+}
+
+// Outcome returns what is reported of a visit during which nothing happened to the
+// inspector itself; epoch is an epoch's length in ms.
+func (s Sighting) Outcome(row evidence.Row, epoch uint32) evidence.Outcome {
+	void := func(r evidence.Reason) evidence.Outcome {
+		return evidence.Outcome{Verdict: evidence.Void, Reason: r}
+	}
+	verdict := s.Verdict
+	switch {
 	case s.Reason != evidence.NoReason:
 		return void(s.Reason)
 	case verdict <= evidence.Void:
 		return void(evidence.Internal)
-	case w.trouble[i] == evidence.OwnMove && (verdict != evidence.Pass || timed):
-		return void(evidence.OwnMove)
 	case verdict.Failed() && (s.Control != Worked || s.ControlAt.Sub(s.End) > controlDelay):
 		return void(evidence.Uplink)
 	}
@@ -371,9 +384,9 @@ func (w *work) judge(i int, s Sighting, now time.Time) evidence.Outcome {
 		o.Rate = uint32(clamp(s.Rate/1024, 1, 1<<27))
 	}
 	if verdict != evidence.Absent && row.Kind == evidence.Mobility {
-		o.Gap = uint32(clamp(s.Gap.Milliseconds(), 0, int64(w.Roster.Rules().Epoch)))
+		o.Gap = uint32(clamp(s.Gap.Milliseconds(), 0, int64(epoch)))
 	}
-	if o.Check(row, w.Roster.Rules().Epoch) != nil {
+	if o.Check(row, epoch) != nil {
 		return void(evidence.Internal)
 	}
 	return o

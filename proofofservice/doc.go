@@ -38,6 +38,14 @@
 //     asked once more at once, and the time without an answer is the gap; a fixed one
 //     has failed.
 //
+// # What is published
+//
+// A service's owner publishes a Manifest of a file that all its providers serve over
+// HTTP, signed with the service's key; any provider hands it out at ManifestPath. Of a
+// service without one only that its sessions open is looked at. Who asks for a
+// manifest, and for single blocks of the file, may be an inspector: owners should have
+// ordinary clients do so as well.
+//
 // # What it does not do
 //
 // It does not find nodes that carry a visit, open accounts or payment channels, or

@@ -134,6 +134,7 @@ func (s *Shopper) visit(ctx context.Context, v Visit) (seen Sighting) {
 	if known {
 		target.Port = content.Port
 	}
+	seen.Start = s.cfg.Clock() // what it took to learn what to ask for is not the provider's
 	dialling, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	session, err := s.dialer.Dial(dialling, target)

@@ -24,6 +24,7 @@ type Backend interface {
 	LedgerBackend
 	BooksBackend
 	PayBackend
+	InspectBackend
 	CustodyBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
@@ -96,6 +97,7 @@ func Handler(b Backend) http.Handler {
 	handleLedger(mux, b)
 	handleBooks(mux, b)
 	handlePay(mux, b)
+	handleInspect(mux, b)
 	handleCustody(mux, b)
 	return mux
 }

@@ -71,6 +71,8 @@ type Config struct {
 	Verdict verdict.Config
 	// Pay says what the node may pay for by itself. Default: nothing.
 	Pay PayConfig
+	// Inspect says how it inspects providers. Default: when its operator asks.
+	Inspect InspectConfig
 	// WakeTimeout is how long a session waits for a target that is being woken.
 	// Default 20 s.
 	WakeTimeout time.Duration
@@ -115,6 +117,9 @@ func (c Config) Validate() error {
 		if err := c.Relay.Limits.Validate(); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if err := c.Inspect.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if len(c.Region) > 32 {
 		errs = append(errs, errors.New("node: region longer than 32 bytes"))

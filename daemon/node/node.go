@@ -59,7 +59,8 @@ type Node struct {
 	// newRules tells that the rules have changed. Its capacity is one.
 	newRules chan struct{}
 
-	pay payment // what pays, earns and keeps the usage
+	pay        payment     // what pays, earns and keeps the usage
+	inspection *inspection // what visits providers
 
 	accounts   accountTable // which accounts the peers have proved
 	admissions admissions   // what the rules said
@@ -196,6 +197,9 @@ func (n *Node) open() error {
 		return fmt.Errorf("sessions: %w", explainBind(err, n.cfg.Listen))
 	}
 	n.clock.Store(n.sal)
+	if err := n.openInspection(); err != nil {
+		return err
+	}
 	n.openTunnelServer()
 	if err := n.openLedger(); err != nil {
 		return err
@@ -251,6 +255,9 @@ func (n *Node) Close() error {
 	n.once.Do(func() {
 		if n.tunnelServer != nil {
 			errs = append(errs, n.tunnelServer.Close())
+		}
+		if n.inspection != nil {
+			errs = append(errs, n.inspection.close())
 		}
 		n.settleLast()
 		if n.sal != nil {

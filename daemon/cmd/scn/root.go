@@ -56,7 +56,7 @@ run; sessions stay alive while client and provider change their addresses.`,
 		a.accessCommand(), a.groupCommand(), a.verdictCommand(),
 		a.drainCommand(), a.undrainCommand(),
 		a.lookupCommand(), a.dialCommand(), a.pingCommand(), a.proxyCommand(),
-		a.nameCommand(), a.priceCommand(), a.marketCommand(), a.channelCommand(), a.ledgerCommand(), a.stakeCommand(), a.accountCommand(), a.networkCommand(), a.linkCommand(), a.doctorCommand(),
+		a.nameCommand(), a.priceCommand(), a.marketCommand(), a.channelCommand(), a.inspectCommand(), a.ledgerCommand(), a.stakeCommand(), a.accountCommand(), a.networkCommand(), a.linkCommand(), a.doctorCommand(),
 		a.backupCommand(), a.restoreCommand(), a.versionCommand(),
 	)
 	wrapUsage(root)
