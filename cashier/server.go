@@ -160,6 +160,11 @@ func NewServer(l *Ledger, cfg ServerConfig) (*Server, error) {
 	s.mux.HandleFunc("GET "+pathAccounts+"{id}/channels", s.handle(false, s.channels))
 	s.mux.HandleFunc("GET "+pathAsks+"{service}", s.handle(false, s.asks))
 	s.mux.HandleFunc("GET "+pathNodes+"{id}/bindings", s.handle(false, s.bindings))
+	s.mux.HandleFunc("GET "+pathInspection, s.handle(false, s.inspection))
+	s.mux.HandleFunc("GET "+pathEpochs+"{epoch}", s.handle(false, s.inspectionEpoch))
+	s.mux.HandleFunc("GET "+pathEpochs+"{epoch}/reports", s.handle(false, s.reports))
+	s.mux.HandleFunc("GET "+pathInspectors+"{id}", s.handle(false, s.inspector))
+	s.mux.HandleFunc("GET "+pathScores+"{service}", s.handle(false, s.scores))
 	s.mux.HandleFunc("GET "+pathBlocks+"{height}", s.handle(false, s.blocks))
 	s.mux.HandleFunc("/", s.handle(false, func(*http.Request) (any, error) {
 		return nil, &Rejection{Code: NotFound}

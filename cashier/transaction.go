@@ -37,6 +37,10 @@ const (
 	typeBinding     = "binding"
 	typeBindings    = "bindings"
 	typeInspection  = "inspection"
+	typeEpoch       = "epoch"
+	typeInspector   = "inspector"
+	typeScores      = "scores"
+	typeReports     = "reports"
 )
 
 // Hash is a SHA-256 hash.

@@ -24,6 +24,11 @@ import (
 //	GET  /v1/accounts/{id}?since=H                → accountReply
 //	GET  /v1/checkpoint?since=H                   → proved, without rows
 //	GET  /v1/nodes/{id}/bindings                  → signed Bindings
+//	GET  /v1/inspection                           → signed Inspection
+//	GET  /v1/epochs/{epoch}?after=CHUNK           → signed InspectionEpoch
+//	GET  /v1/epochs/{epoch}/reports?after=N       → signed reportsReply
+//	GET  /v1/inspectors/{id}                      → signed InspectorState
+//	GET  /v1/scores/{service}?after=NODE          → signed scoresReply
 //	POST /v1/witness                              a signed Checkpoint → nothing
 //	GET  /v1/forks                                → forksReply
 const (
@@ -39,6 +44,10 @@ const (
 	pathAsks         = "/v1/asks/"
 	pathNodes        = "/v1/nodes/"
 	pathCheckpoint   = "/v1/checkpoint"
+	pathInspection   = "/v1/inspection"
+	pathEpochs       = "/v1/epochs/"
+	pathInspectors   = "/v1/inspectors/"
+	pathScores       = "/v1/scores/"
 
 	contentType = "application/cbor"
 )
