@@ -25,6 +25,7 @@ type Backend interface {
 	BooksBackend
 	PayBackend
 	InspectBackend
+	InspectorBackend
 	CustodyBackend
 	Status(ctx context.Context) (Status, error)
 	Lookup(ctx context.Context, name string) (Lookup, error)
@@ -98,6 +99,7 @@ func Handler(b Backend) http.Handler {
 	handleBooks(mux, b)
 	handlePay(mux, b)
 	handleInspect(mux, b)
+	handleInspector(mux, b)
 	handleCustody(mux, b)
 	return mux
 }

@@ -54,12 +54,14 @@ type inspection struct {
 	n       *Node
 	shopper *proofofservice.Shopper
 	catalog *contents
+	wake    chan struct{} // cap 1: whether to inspect may have changed
 
 	mu      sync.Mutex // guards below
 	closed  bool
 	store   *proofofservice.Store // nil until something is measured or looked at
 	watch   *proofofservice.Watch
-	counted proofofservice.Metrics // of visits by hand
+	counted proofofservice.Metrics    // of visits by hand, and of inspectors stopped
+	running *proofofservice.Inspector // nil while there is none
 }
 
 func (n *Node) openInspection() error {
@@ -71,7 +73,7 @@ func (n *Node) openInspection() error {
 	if err != nil {
 		return err
 	}
-	n.inspection = &inspection{n: n, shopper: shopper, catalog: c}
+	n.inspection = &inspection{n: n, shopper: shopper, catalog: c, wake: make(chan struct{}, 1)}
 	return nil
 }
 
@@ -244,5 +246,8 @@ func (n *Node) InspectMetrics() proofofservice.Metrics {
 	i := n.inspection
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.running != nil {
+		return sum(i.counted, i.running.Metrics())
+	}
 	return i.counted
 }

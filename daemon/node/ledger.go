@@ -28,6 +28,11 @@ type ledgerAPI interface {
 	Channels(ctx context.Context, account identity.AccountID, after voucher.ChannelID, limit int) ([]cashier.Channel, error)
 	Asks(ctx context.Context, service identity.ServiceID) ([]cashier.PostedAsk, error)
 	Bindings(ctx context.Context, node identity.NodeID) (cashier.Bindings, error)
+	Inspection(ctx context.Context) (cashier.Inspection, error)
+	InspectionEpoch(ctx context.Context, epoch uint64) (cashier.InspectionEpoch, error)
+	Inspector(ctx context.Context, account identity.AccountID) (cashier.InspectorState, error)
+	Scores(ctx context.Context, service identity.ServiceID) ([]cashier.ProviderScore, error)
+	Reports(ctx context.Context, epoch uint64) ([]cashier.EpochReport, error)
 }
 
 // NameInfo is what is known of a name.

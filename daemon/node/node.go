@@ -184,6 +184,9 @@ func (n *Node) open() error {
 	}
 	n.pay.purse.SetMeter(n.meter)
 	n.pay.till.SetMeter(n.meter)
+	if err := n.openInspection(); err != nil {
+		return err
+	}
 	n.sal, err = sal.Open(sal.Config{
 		Key: n.key, Network: n.Network().ID, Listen: n.cfg.Listen, Advertise: n.cfg.Advertise,
 		Resolver: resolver{n.router, n.tunnels}, Authorizer: n.authorize, Admit: n.admit, LocatorsChanged: n.locatorsChanged,
@@ -197,9 +200,6 @@ func (n *Node) open() error {
 		return fmt.Errorf("sessions: %w", explainBind(err, n.cfg.Listen))
 	}
 	n.clock.Store(n.sal)
-	if err := n.openInspection(); err != nil {
-		return err
-	}
 	n.openTunnelServer()
 	if err := n.openLedger(); err != nil {
 		return err
@@ -233,6 +233,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error { return n.watchGroups(ctx) })
 	group.Go(func() error { return n.tunnels.run(ctx) })
 	group.Go(func() error { return n.runPayment(ctx) })
+	group.Go(func() error { return n.runInspection(ctx) })
 	if n.ports != nil {
 		group.Go(func() error { return n.ports.Run(ctx) })
 	}
@@ -411,6 +412,7 @@ func (n *Node) locatorsChanged(locators []netip.AddrPort) {
 	n.router.Observe(locators)
 	n.tunnels.moved(locators)
 	n.portsMoved(locators)
+	n.inspectorMoved()
 }
 
 // resumed is told that the host woke up: the network may be another one, and what

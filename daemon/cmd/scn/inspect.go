@@ -21,17 +21,23 @@ func (a *app) inspectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect",
 		Short: "visit providers as clients do, and show what they are like",
-		Long: `Inspectors visit the providers of services as ordinary clients do, keep what they
-measured, and have the provider's signed receipt of each visit.
+		Long: `Inspectors visit the providers of services as ordinary clients do, at times nobody
+foresees, and have the provider's signed receipt of each visit. What many of them report
+makes the providers' scores on the ledger. Any node can also look for itself: try, watch.
 
 A visit leaves from this node and its address: its provider sees them as it sees those
 of every client, and what is asked for. Priced services are paid as always, from an
 account and a session key made for that provider alone.`,
-		Example: example("scn inspect try files", "scn inspect try files --kind throughput", "scn inspect watch"),
+		Example: example("scn inspect register --stake 100 --operator example-org", "scn inspect run", "scn inspect explain files", "scn inspect try files", "scn inspect try files --kind throughput", "scn inspect watch"),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.inspectTry(), a.inspectWatch(), a.inspectPublish())
+	cmd.AddCommand(
+		a.inspectRegister(), a.inspectEnlist(), a.inspectRun(),
+		a.inspectShow("status", "show how inspecting stands at this node", (*control.Client).Inspector),
+		a.inspectShow("unregister", "take this node's account off the rosters to come", (*control.Client).UnregisterInspector),
+		a.inspectPlan(), a.inspectReports(), a.inspectScore(), a.inspectExplain(),
+		a.inspectTry(), a.inspectWatch(), a.inspectPublish())
 	return cmd
 }
 
