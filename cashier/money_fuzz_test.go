@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"scn.alt/scn/cashier/voucher"
+	"scn.alt/scn/proofofservice/evidence"
 	"scn.alt/scn/routing/identity"
 )
 
@@ -25,6 +26,15 @@ func payments() []Operation {
 		RequestClose{transferNumber(1), voucher.ChannelID{1}},
 		Refute{transferNumber(1), promise(voucher.ChannelID{1}, 1, 5).Append(nil)},
 		alicesAsk(),
+		AdmitInspector{transferNumber(1), evidence.Admission{Account: alice.Account(), Key: evidence.VRFKeyOf(bob), Operator: "one", Network: "as1"}.Append(nil)},
+		WithdrawInspector{transferNumber(1)},
+		ListProvider{transferNumber(1), evidence.Provider{Service: files.Service(), Node: node.Node()}.Append(nil), true},
+		CommitReport{transferNumber(1), 7, evidence.Commit{1}},
+		RevealReport{transferNumber(1), (&evidence.Reveal{Epoch: 7, Outcomes: []evidence.Outcome{{Verdict: evidence.Absent}}}).Append(nil)},
+		ChallengeReport{transferNumber(1), evidence.Challenge{Epoch: 7, Inspector: bob.Account(), Row: 3}.Append(nil)},
+		AnswerChallenge{transferNumber(1), (&evidence.Answer{Epoch: 7, Inspector: alice.Account()}).Append(nil)},
+		AdmitAuthority{transferNumber(1), evidence.VRFKeyOf(bob)},
+		PostSeed{transferNumber(1), 9, evidence.VRFProof{1}},
 		Transfer{transferNumber(1), []Move{{Kind: MovePay, To: bob.Account(), Amount: 5}}},
 		Transfer{transferNumber(1), []Move{
 			{Kind: MoveHold, To: bob.Account(), Amount: 5, Expires: 1_900_000_000},
@@ -142,6 +152,8 @@ func FuzzDecodeRows(f *testing.F) {
 		same("ask", err, ask.append(nil))
 		v, err := decodeVesting(b)
 		same("vesting", err, v.append(nil))
+		earned, err := decodeRevenue(b)
+		same("revenue", err, earned.encode())
 		u, err := decodeUnbonding(b)
 		same("unbonding", err, u.encode())
 		sum, err := decodeSum(b)

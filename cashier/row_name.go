@@ -66,6 +66,10 @@ func rowName(key []byte) string {
 		return "inspection as a whole"
 	case kind == inspectionPrefix && len(rest) == 8:
 		return fmt.Sprintf("epoch %d of inspection", binary.BigEndian.Uint64(rest))
+	case kind == inspectionPrefix && len(rest) == 1+identity.Size:
+		return fmt.Sprintf("canary %x", rest[1:])
+	case (kind == inspectorPrefix || kind == rosterPrefix) && len(rest) == 1+4:
+		return fmt.Sprintf("who is number %d of inspectors or providers", binary.BigEndian.Uint32(rest[1:]))
 	case kind == inspectorPrefix && len(rest) == 1+identity.Size:
 		return "inspector " + identity.AccountID(rest[1:]).String()
 	case kind == reportPrefix && len(rest) == 1+8+identity.Size:
