@@ -114,6 +114,7 @@ func (b backend) Lookup(ctx context.Context, text string) (control.Lookup, error
 		return out, explain(err)
 	}
 	out.Ports = rec.Ports
+	scores := b.d.node.KnownScores(r.Service)
 	for _, c := range candidates {
 		p := control.Provider{
 			NodeID: c.Node, Locators: c.Locators, Relays: c.Relays, Priority: c.Priority, Weight: c.Weight,
@@ -124,6 +125,10 @@ func (b backend) Lookup(ctx context.Context, text string) (control.Lookup, error
 		}
 		if !c.Expires.IsZero() {
 			p.Expires = &c.Expires
+		}
+		if s, ok := scores[c.Node]; ok {
+			score := scoreOf(s)
+			p.Score = &score
 		}
 		out.Providers = append(out.Providers, p)
 	}

@@ -127,6 +127,10 @@ func (b backend) Market(ctx context.Context, text string) (control.Market, error
 		if o.Refused != nil {
 			v.Refused = o.Refused.Error()
 		}
+		if o.Score != nil {
+			score := scoreOf(*o.Score)
+			v.Score, v.Standing = &score.Score, &score
+		}
 		out.Offers = append(out.Offers, v)
 	}
 	return out, nil

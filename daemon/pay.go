@@ -24,8 +24,8 @@ type PaySettings struct {
 	BudgetPerService string `toml:"budget_per_service" help:"most credits one service may cost in a day; empty for no limit" reload:"yes"`
 	// Deposit is what a new channel to a provider holds. Default 1.
 	Deposit string `toml:"deposit" help:"credits to put into a new channel to a provider; what is not used comes back" reload:"yes"`
-	// Policy chooses among providers: weighted, cheapest or fastest. Default weighted.
-	Policy string `toml:"policy" help:"which provider to prefer: weighted, cheapest or fastest" reload:"yes"`
+	// Policy chooses among providers: weighted, cheapest, fastest, score or score-per-price. Default weighted.
+	Policy string `toml:"policy" help:"which provider to prefer: weighted, cheapest, fastest, score or score-per-price" reload:"yes"`
 	// OneAccount pays every provider from the node's own account. Default false: from
 	// a fresh account for each provider.
 	OneAccount bool `toml:"one_account" help:"pay all providers from this node's own account, so that they can tell it is the same"`

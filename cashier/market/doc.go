@@ -4,7 +4,8 @@
 // # Model
 //
 // A Policy orders the providers of one service: Weighted as their owner wants it, the
-// dearer ones less often; Cheapest by price; Fastest by round trip. Prices of two
+// dearer ones less often; Cheapest by price; Fastest by round trip; Score by what
+// inspectors found, ScorePerPrice by that and the price. Who is suspended comes last. Prices of two
 // parts are compared by what a GiB in an hour costs. Which prices are acceptable at
 // all is not decided here: whoever calls says so for each.
 //

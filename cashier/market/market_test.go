@@ -1,9 +1,11 @@
 package market
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -197,4 +199,55 @@ func FuzzParsePolicy(f *testing.F) {
 			t.Errorf("%q is read as %s, %v", s, p, err)
 		}
 	})
+}
+
+// TestScores: the better score comes first, small differences do not count, the
+// suspended come last under every policy, and money may make up for a worse score.
+func TestScores(t *testing.T) {
+	price := voucher.Price{PerGiB: voucher.Credit}
+	offers := func() []Offer {
+		return []Offer{
+			{Node: identity.NodeID{1}, Price: price, Scored: true, Score: 990_000},
+			{Node: identity.NodeID{2}, Price: voucher.Price{PerGiB: voucher.Credit / 4}, Scored: true, Score: 500_000},
+			{Node: identity.NodeID{3}, Price: price, Scored: true, Score: 985_000},
+			{Node: identity.NodeID{4}},
+			{Node: identity.NodeID{5}, Price: voucher.Price{PerGiB: 1}, RTT: 1, Scored: true, Score: 1_000_000, Suspended: true},
+		}
+	}
+	for _, c := range []struct {
+		policy Policy
+		order  [5]byte // of nodes; those of one rank in the order above
+	}{
+		{Score, [5]byte{1, 3, 4, 2, 5}},
+		{ScorePerPrice, [5]byte{4, 2, 1, 3, 5}},
+	} {
+		got := offers()
+		c.policy.Order(got)
+		slices.SortStableFunc(got, func(a, b Offer) int { return cmp.Compare(a.Rank, b.Rank) })
+		for i, o := range got {
+			if o.Node[0] != c.order[i] {
+				t.Errorf("%s: place %d has node %d, want %d", c.policy, i, o.Node[0], c.order[i])
+			}
+		}
+		if p, err := ParsePolicy(c.policy.String()); err != nil || p != c.policy {
+			t.Errorf("%s: %v, %v", c.policy, p, err)
+		}
+	}
+	alike := offers()
+	Score.Order(alike)
+	if alike[0].Rank != alike[2].Rank {
+		t.Errorf("ranks %d and %d of scores that are alike", alike[0].Rank, alike[2].Rank)
+	}
+	for _, p := range []Policy{Weighted, Cheapest, Fastest} {
+		got := offers()
+		p.Order(got)
+		for _, o := range got[:4] {
+			if o.Rank >= got[4].Rank && p != Fastest {
+				t.Errorf("%s: a suspended provider has rank %d, another %d", p, got[4].Rank, o.Rank)
+			}
+		}
+	}
+	if perScore(voucher.MaxAmount, 0) > math.MaxUint64/2 {
+		t.Error("ranks overflow")
+	}
 }

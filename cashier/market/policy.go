@@ -24,14 +24,28 @@ const (
 	// Fastest takes the shortest round trip first; those not measured yet come after
 	// the others.
 	Fastest
+	// Score takes the best score of the inspectors first; scores within a fiftieth of
+	// each other are alike, so that the best does not get everybody.
+	Score
+	// ScorePerPrice takes the most score for the money first; among those that ask
+	// nothing it is Score.
+	ScorePerPrice
+)
+
+// What is made of scores, in millionths.
+const (
+	// unscored is the score of a provider nobody looked at: that of a new one.
+	unscored = 629_151
+	// alike is by how much scores may differ that rank the same.
+	alike = 20_000
 )
 
 // ErrPolicy is returned for the name of no policy.
-var ErrPolicy = errors.New("market: the policies are weighted, cheapest and fastest")
+var ErrPolicy = errors.New("market: the policies are weighted, cheapest, fastest, score and score-per-price")
 
 // ParsePolicy reads a policy's name.
 func ParsePolicy(s string) (Policy, error) {
-	for _, p := range [...]Policy{Weighted, Cheapest, Fastest} {
+	for _, p := range [...]Policy{Weighted, Cheapest, Fastest, Score, ScorePerPrice} {
 		if p.String() == s {
 			return p, nil
 		}
@@ -46,6 +60,10 @@ func (p Policy) String() string {
 		return "cheapest"
 	case Fastest:
 		return "fastest"
+	case Score:
+		return "score"
+	case ScorePerPrice:
+		return "score-per-price"
 	case Weighted:
 	}
 	return "weighted"
@@ -60,6 +78,10 @@ type Offer struct {
 	RTT time.Duration
 	// Weight is the owner's. Where all weights are zero, the nearest is taken.
 	Weight uint16
+	// Score in millionths is the inspectors', if Scored. Suspended providers come last
+	// whatever the policy.
+	Score             uint32
+	Scored, Suspended bool
 	// Rank comes before the owner's priority: the lowest first.
 	Rank uint64
 }
@@ -78,9 +100,49 @@ func (p Policy) Order(offers []Offer) {
 				offers[i].Rank = uint64(rtt)
 			}
 		}
+	case Score:
+		for i := range offers {
+			offers[i].Rank = offers[i].badness()
+		}
+	case ScorePerPrice:
+		for i := range offers {
+			if price := Compared(offers[i].Price); price > 0 {
+				// Free ones come before all others.
+				offers[i].Rank = millionth + perScore(price, offers[i].score())
+				continue
+			}
+			offers[i].Rank = offers[i].badness()
+		}
 	case Weighted:
 		weigh(offers)
 	}
+	for i := range offers {
+		if offers[i].Suspended {
+			offers[i].Rank = math.MaxUint64
+		}
+	}
+}
+
+const millionth = 1_000_000
+
+func (o *Offer) score() uint32 {
+	if !o.Scored {
+		return unscored
+	}
+	return min(o.Score, millionth)
+}
+
+// badness ranks by score alone.
+func (o *Offer) badness() uint64 { return uint64(millionth-o.score()) / alike }
+
+// perScore is what a whole score costs.
+func perScore(price voucher.Amount, score uint32) uint64 {
+	high, low := bits.Mul64(uint64(price), millionth)
+	if d := uint64(max(score, 1)); high < d {
+		cost, _ := bits.Div64(high, low, d)
+		return min(cost, math.MaxUint64/2)
+	}
+	return math.MaxUint64 / 2
 }
 
 // weigh divides each weight by the price, in units of the cheapest.

@@ -68,6 +68,8 @@ type Offer struct {
 	Weight   uint16           `json:"weight"`
 	// Score is the quality inspectors found, in millionths; nil: not inspected.
 	Score *uint32 `json:"score"`
+	// Standing has the rest of what they found.
+	Standing *Score `json:"standing,omitempty"`
 	// Refused is why this node would not use it.
 	Refused string `json:"refused,omitempty"`
 	// First says that the next session would try it first.

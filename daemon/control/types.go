@@ -256,7 +256,9 @@ type WrongAnswer struct {
 
 // Provider is one node that may provide a service.
 type Provider struct {
-	NodeID   identity.NodeID  `json:"node_id"`
+	NodeID identity.NodeID `json:"node_id"`
+	// Score is how it stands on the ledger; nil: not inspected, or not known yet.
+	Score    *Score           `json:"score,omitempty"`
 	Locators []netip.AddrPort `json:"locators"`
 	// Relays forward to the node.
 	Relays   []identity.NodeID `json:"relays,omitempty"`

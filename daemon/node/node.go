@@ -61,6 +61,7 @@ type Node struct {
 
 	pay        payment     // what pays, earns and keeps the usage
 	inspection *inspection // what visits providers
+	scores     scoreCache
 
 	accounts   accountTable // which accounts the peers have proved
 	admissions admissions   // what the rules said

@@ -226,7 +226,7 @@ func (n *Node) order(service identity.ServiceID, choices []sal.Choice) {
 		return
 	}
 	asks := n.pay.market.Known(service)
-	n.arrange(asks, choices)
+	n.arrange(asks, n.knownScores(service), choices)
 	if slices.ContainsFunc(choices, func(c sal.Choice) bool { return c.Refused == nil }) {
 		return
 	}
@@ -235,14 +235,17 @@ func (n *Node) order(service identity.ServiceID, choices []sal.Choice) {
 	}
 }
 
-func (n *Node) arrange(asks []voucher.Ask, choices []sal.Choice) {
+func (n *Node) arrange(asks []voucher.Ask, scores map[identity.NodeID]cashier.ProviderScore, choices []sal.Choice) {
 	policy := n.Policy()
-	if len(asks) == 0 && policy != market.Fastest {
+	if len(asks) == 0 && len(scores) == 0 && policy != market.Fastest {
 		return
 	}
 	offers := make([]market.Offer, len(choices))
 	for i, c := range choices {
 		offers[i] = market.Offer{Node: c.Node, RTT: c.RTT, Weight: c.Weight}
+		if s, ok := scores[c.Node]; ok {
+			offers[i].Score, offers[i].Scored, offers[i].Suspended = s.Standing.Score, true, s.Suspended
+		}
 		k := slices.IndexFunc(asks, func(a voucher.Ask) bool { return a.Node == c.Node })
 		if k < 0 {
 			continue
@@ -362,6 +365,8 @@ type MarketOffer struct {
 	Refused error
 	// First is preferred.
 	First bool
+	// Score is how it stands on the ledger, nil if it is not inspected.
+	Score *cashier.ProviderScore
 }
 
 // Market lists who provides a service, at which price, as the policy ranks them. The
@@ -394,12 +399,13 @@ func (n *Node) Market(ctx context.Context, nameOrID string) (Resolution, []Marke
 		})
 	}
 	wg.Wait()
-	n.rank(offers)
+	_, _ = n.fetchScores(ctx, r.Service) // where they cannot be had, what is known
+	n.rank(r.Service, offers)
 	return r, offers, ledgerErr, nil
 }
 
 // rank sorts offers as the policy does, and marks the first that is not refused.
-func (n *Node) rank(offers []MarketOffer) {
+func (n *Node) rank(service identity.ServiceID, offers []MarketOffer) {
 	var asks []voucher.Ask
 	choices := make([]sal.Choice, len(offers))
 	for i, o := range offers {
@@ -408,7 +414,13 @@ func (n *Node) rank(offers []MarketOffer) {
 			asks = append(asks, o.Now)
 		}
 	}
-	n.arrange(asks, choices)
+	scores := n.knownScores(service)
+	for i, o := range offers {
+		if s, ok := scores[o.Node]; ok {
+			offers[i].Score = &s
+		}
+	}
+	n.arrange(asks, scores, choices)
 	best := -1
 	better := func(a, b sal.Choice) bool {
 		switch {

@@ -5,11 +5,13 @@ import (
 	"testing"
 	"time"
 
+	"scn.alt/scn/cashier"
 	"scn.alt/scn/cashier/market"
 	"scn.alt/scn/cashier/meter"
 	"scn.alt/scn/cashier/purse"
 	"scn.alt/scn/cashier/spending"
 	"scn.alt/scn/cashier/voucher"
+	"scn.alt/scn/proofofservice/evidence"
 	"scn.alt/scn/routing/identity"
 	"scn.alt/scn/sal"
 )
@@ -64,7 +66,7 @@ func TestArrange(t *testing.T) {
 				{Node: free, Weight: 100, RTT: 3 * time.Millisecond},
 			}
 			n := payingNode(t, c.limits, c.policy)
-			n.arrange(asks, choices)
+			n.arrange(asks, nil, choices)
 			best := -1
 			for i, choice := range choices {
 				if want := c.refused[choice.Node]; !errors.Is(choice.Refused, want) {
@@ -114,4 +116,35 @@ func FuzzParseGrant(f *testing.F) {
 			t.Errorf("%q is read as %+v, and that as %+v, %v", text, g, again, err)
 		}
 	})
+}
+
+// TestArrangeScores: what inspectors found decides under its policies, also where
+// nobody asks money, and who is suspended comes last under any.
+func TestArrangeScores(t *testing.T) {
+	good, poor, suspended, unknown := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}, identity.NodeID{4}
+	scores := map[identity.NodeID]cashier.ProviderScore{
+		good:      {Standing: evidence.Standing{Score: 970_000}},
+		poor:      {Standing: evidence.Standing{Score: 300_000}},
+		suspended: {Standing: evidence.Standing{Score: 999_999}, Suspended: true},
+	}
+	for _, policy := range []market.Policy{market.Score, market.ScorePerPrice, market.Weighted} {
+		choices := []sal.Choice{{Node: suspended, Weight: 1}, {Node: poor, Weight: 1}, {Node: unknown, Weight: 1}, {Node: good, Weight: 1}}
+		n := payingNode(t, spending.Limits{}, policy)
+		n.arrange(nil, scores, choices)
+		rank := map[identity.NodeID]uint64{}
+		for _, c := range choices {
+			rank[c.Node] = c.Rank
+		}
+		if rank[suspended] <= max(rank[good], rank[poor], rank[unknown]) {
+			t.Errorf("%s: a suspended provider does not come last: %v", policy, rank)
+		}
+		if policy != market.Weighted && !(rank[good] < rank[unknown] && rank[unknown] < rank[poor]) {
+			t.Errorf("%s: ranks %v", policy, rank)
+		}
+	}
+	choices := []sal.Choice{{Node: good, Weight: 1}, {Node: poor, Weight: 1}}
+	n := payingNode(t, spending.Limits{}, market.Score)
+	if n.arrange(nil, n.knownScores(identity.ServiceID{1}), choices); choices[0].Rank != choices[1].Rank {
+		t.Errorf("nothing is known, and the ranks are %+v", choices)
+	}
 }

@@ -36,7 +36,7 @@ account and a session key made for that provider alone.`,
 		a.inspectRegister(), a.inspectEnlist(), a.inspectRun(),
 		a.inspectShow("status", "show how inspecting stands at this node", (*control.Client).Inspector),
 		a.inspectShow("unregister", "take this node's account off the rosters to come", (*control.Client).UnregisterInspector),
-		a.inspectPlan(), a.inspectReports(), a.inspectScore(), a.inspectExplain(),
+		a.inspectPlan(), a.inspectReports(), a.inspectScore(), a.inspectExplain(), a.inspectVerify(),
 		a.inspectTry(), a.inspectWatch(), a.inspectPublish())
 	return cmd
 }

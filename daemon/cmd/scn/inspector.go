@@ -160,6 +160,38 @@ recomputed from the proof, the commitment and every value are checked.`,
 	return cmd
 }
 
+func (a *app) inspectVerify() *cobra.Command {
+	var epoch uint64
+	cmd := a.reads(&cobra.Command{
+		Use:   "verify",
+		Short: "verify the reports of an epoch, and fail if any is wrong",
+		Long: `verify recomputes the plan of every report of an epoch from its proof and the seed, checks
+the commitment and all values, and names every difference; it ends with an error if there
+is one. What follows of the reports, scores and pay, the ledger's own verification covers
+("scn ledger verify").`,
+		Example: example("scn inspect verify", "scn inspect verify --epoch 41 --json"),
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			faults := 0
+			err := withClient(a, func(c *control.Client) (control.Reports, error) {
+				v, err := c.Reports(cmd.Context(), epoch)
+				for _, r := range v.Reports {
+					if r.Fault != "" {
+						faults++
+					}
+				}
+				return v, err
+			}, printReports)
+			if err == nil && faults > 0 {
+				err = fmt.Errorf("%d reports are wrong", faults)
+			}
+			return err
+		},
+	})
+	cmd.Flags().Uint64Var(&epoch, "epoch", 0, "which epoch (default: the newest that was shown)")
+	return cmd
+}
+
 func (a *app) inspectScore() *cobra.Command {
 	return a.reads(&cobra.Command{
 		Use:     "score NAME|ID",

@@ -55,13 +55,17 @@ forged record are named.`,
 					line(w, "port", fmt.Sprintf("%d/%s", p.Number, p.Protocol))
 				}
 				line(w)
-				line(w, "PROVIDER", "PRIORITY", "WEIGHT", "SEQUENCE", "EXPIRES", "FROM", "LOCATORS")
+				line(w, "PROVIDER", "PRIORITY", "WEIGHT", "SEQUENCE", "EXPIRES", "FROM", "SCORE", "SAMPLE", "P50/P90", "LAST CHECK", "LOCATORS")
 				for _, p := range v.Providers {
 					expires := "-"
 					if p.Expires != nil {
 						expires = p.Expires.Local().Format(time.DateTime)
 					}
-					line(w, p.NodeID, p.Priority, p.Weight, p.Sequence, expires, p.Source, addresses(p.Locators)+byRelays(p.Relays))
+					score, found := "-", findings(p.Score)
+					if p.Score != nil {
+						score = scoreText(p.Score.Score)
+					}
+					line(w, p.NodeID, p.Priority, p.Weight, p.Sequence, expires, p.Source, score, found[0], found[1], found[4], addresses(p.Locators)+byRelays(p.Relays))
 				}
 			})
 		},

@@ -173,7 +173,7 @@ func printMarket(w io.Writer, m control.Market) {
 		line(w, "prices", "not known: "+m.LedgerError)
 	}
 	line(w)
-	line(w, "FIRST", "PROVIDER", "PRICE", "ANNOUNCED", "RTT", "SCORE", "RECORD UNTIL", "")
+	line(w, "FIRST", "PROVIDER", "PRICE", "ANNOUNCED", "RTT", "SCORE", "SAMPLE", "P50/P90", "THROUGHPUT", "GAP", "LAST CHECK", "RECORD UNTIL", "")
 	for _, o := range m.Offers {
 		first, rtt, score, until := "", "-", "-", "-"
 		if o.First {
@@ -188,8 +188,25 @@ func printMarket(w io.Writer, m control.Market) {
 		if o.Expires != nil {
 			until = o.Expires.Local().Format(time.DateTime)
 		}
-		line(w, first, o.NodeID.Short(), askText(o.Now), changeText(o.Next), rtt, score, until, o.Refused)
+		found := findings(o.Standing)
+		line(w, first, o.NodeID.Short(), askText(o.Now), changeText(o.Next), rtt, score, found[0], found[1], found[2], found[3], found[4], until, o.Refused)
 	}
+}
+
+// findings are the columns of what inspectors found of a provider.
+func findings(s *control.Score) [5]string {
+	if s == nil || s.Sample == 0 {
+		return [5]string{"-", "-", "-", "-", "-"}
+	}
+	last := epochText(s.LastEpoch)
+	if s.Suspended {
+		last += ", suspended"
+	}
+	gap := "-"
+	if s.GapMS > 0 {
+		gap = fmt.Sprintf("%d ms", s.GapMS)
+	}
+	return [5]string{fmt.Sprint(s.Sample), latencyText(s.LatencyP50MS) + " / " + latencyText(s.LatencyP90MS), rateText(s.RateKiB), gap, last}
 }
 
 func (a *app) channelCommand() *cobra.Command {
