@@ -131,7 +131,7 @@ func (l *Ledger) snapshot(f func(rows, head) error) error {
 	var h head
 	ok, err := l.store.readHead(s, &h)
 	if err == nil {
-		err = missingUnless(ok, "head")
+		err = headUnless(ok)
 	}
 	if err == nil {
 		err = f(rows{s}, h)

@@ -18,7 +18,6 @@ type inspected struct {
 	head       Header
 	blocks     []Block
 	genesis    Genesis
-	replayed   bool
 	inspectors []inspectorKeys
 	providers  []evidence.Provider
 	// dead says of provider number i whether it is, lies of inspector number i whether

@@ -88,7 +88,7 @@ func checkFormat(path string, cfg Config) error {
 func addGenesis(s *store, b *pebble.Batch) error {
 	var h head
 	if ok, err := s.readHead(s.db, &h); err != nil || !ok {
-		return errors.Join(err, missingUnless(ok, "head"))
+		return errors.Join(err, headUnless(ok))
 	}
 	var g Genesis
 	raw, err := get(s.db, genesisKey)
@@ -114,7 +114,7 @@ func addGenesis(s *store, b *pebble.Batch) error {
 func addMarketRules(s *store, b *pebble.Batch) error {
 	var h head
 	if ok, err := s.readHead(s.db, &h); err != nil || !ok {
-		return errors.Join(err, missingUnless(ok, "head"))
+		return errors.Join(err, headUnless(ok))
 	}
 	g, err := s.genesis()
 	if err != nil {
@@ -165,11 +165,11 @@ func (s *store) genesis() (g Genesis, err error) {
 	return g, schedule(g.Rules).validate()
 }
 
-func missingUnless(ok bool, what string) error {
+func headUnless(ok bool) error {
 	if ok {
 		return nil
 	}
-	return fmt.Errorf("%w: no %s", ErrCorrupt, what)
+	return fmt.Errorf("%w: no head", ErrCorrupt)
 }
 
 // storeOptions are how the store is opened.

@@ -36,7 +36,7 @@ func newTimekeeper(cfg Config, newest int64, held time.Duration) *timekeeper {
 	if k.elapsed == nil {
 		k.elapsed = newElapsed()
 		// A clock of the caller's own making, without a second one in it, is believed.
-		if t := k.wall(); t == t.Round(0) {
+		if t := k.wall(); t == t.Round(0) { //nolint:staticcheck // QF1009: == tells whether t has a second clock in it, Equal does not
 			k.elapsed = func() time.Duration { return time.Duration(k.wall().UnixNano()) }
 		}
 	}

@@ -226,6 +226,7 @@ func checkSize(kind Kind, size int) *Rejection {
 		limit = MaxBatchTransaction
 	case KindRevealReport:
 		limit = MaxReportTransaction
+	default:
 	}
 	if size > limit {
 		return reject(TooLarge, "transaction of %d bytes, at most %d", size, limit)

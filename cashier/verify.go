@@ -196,7 +196,7 @@ func (s *store) begin(r reader, scratch *pebble.DB, cfg Config) (*Replay, error)
 	}
 	var h head
 	if ok, err := s.readHead(r, &h); err != nil || !ok {
-		return nil, errors.Join(err, missingUnless(ok, "head"))
+		return nil, errors.Join(err, headUnless(ok))
 	}
 	var genesis Genesis
 	raw, err := get(r, genesisKey)

@@ -191,6 +191,7 @@ func (f *frame) Append(b []byte) []byte {
 		return appendClaim(b, f.Claim)
 	case typeRefusal:
 		return appendRefusal(b, f.Refusal)
+	case typeVoucher, typeOffer:
 	}
 	return appendVoucher(b, f.Type, f.Voucher)
 }

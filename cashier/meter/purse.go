@@ -288,7 +288,7 @@ func (p *purse) retire(id voucher.ChannelID) {
 // fail ends all sessions of the purse. mu must not be held.
 func (p *purse) fail(err error) {
 	p.mu.Lock()
-	var all []*Account
+	all := make([]*Account, 0, len(p.sessions))
 	for a := range p.sessions {
 		all = append(all, a)
 	}

@@ -399,7 +399,7 @@ func (n *Node) Market(ctx context.Context, nameOrID string) (Resolution, []Marke
 		})
 	}
 	wg.Wait()
-	_, _ = n.fetchScores(ctx, r.Service) // where they cannot be had, what is known
+	_ = n.fetchScores(ctx, r.Service) // where they cannot be had, what is known
 	n.rank(r.Service, offers)
 	return r, offers, ledgerErr, nil
 }

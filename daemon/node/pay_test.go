@@ -138,7 +138,7 @@ func TestArrangeScores(t *testing.T) {
 		if rank[suspended] <= max(rank[good], rank[poor], rank[unknown]) {
 			t.Errorf("%s: a suspended provider does not come last: %v", policy, rank)
 		}
-		if policy != market.Weighted && !(rank[good] < rank[unknown] && rank[unknown] < rank[poor]) {
+		if policy != market.Weighted && (rank[good] >= rank[unknown] || rank[unknown] >= rank[poor]) {
 			t.Errorf("%s: ranks %v", policy, rank)
 		}
 	}

@@ -45,7 +45,7 @@ func (n *Node) knownScores(service identity.ServiceID) map[identity.NodeID]cashi
 		n.tasks.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), scoresTimeout)
 			defer cancel()
-			if _, err := n.fetchScores(ctx, service); err != nil {
+			if err := n.fetchScores(ctx, service); err != nil {
 				n.log.Debug("scores not known", "service", service.Short(), "err", err)
 			}
 		})
@@ -78,7 +78,7 @@ func (c *scoreCache) entryLocked(service identity.ServiceID) *scored {
 }
 
 // fetchScores asks the ledger now.
-func (n *Node) fetchScores(ctx context.Context, service identity.ServiceID) (map[identity.NodeID]cashier.ProviderScore, error) {
+func (n *Node) fetchScores(ctx context.Context, service identity.ServiceID) error {
 	list, err := n.Scores(ctx, service)
 	scores := make(map[identity.NodeID]cashier.ProviderScore, len(list))
 	for _, s := range list {
@@ -92,10 +92,10 @@ func (n *Node) fetchScores(ctx context.Context, service identity.ServiceID) (map
 	e := c.entryLocked(service)
 	e.asking, e.tried = false, n.Now()
 	if err != nil {
-		return e.scores, err
+		return err
 	}
 	e.scores, e.at = scores, e.tried
-	return scores, nil
+	return nil
 }
 
 // KnownScores returns how the providers of a service stand, as far as it is known

@@ -151,7 +151,7 @@ func (s *visit) forbidden() bool {
 
 // Receipt implements proofofservice.Session.
 func (s *visit) Receipt(ctx context.Context) (voucher.Receipt, error) {
-	err := s.Conn.Close() // the provider's last receipt comes when both ends have closed
+	err := s.Close() // the provider's last receipt comes when both ends have closed
 	r, missing := s.n.meter.Receipts().Await(ctx, s.Nonce())
 	if r != (voucher.Receipt{}) {
 		return r, nil

@@ -96,10 +96,9 @@ func printVisit(w io.Writer, v control.Visit) {
 	if !v.Content {
 		line(w, "content", "nothing published to be checked: only that the session opens was looked at")
 	}
-	switch {
-	case v.Receipt == nil:
+	if v.Receipt == nil {
 		line(w, "receipt", "none")
-	default:
+	} else {
 		line(w, "receipt", fmt.Sprintf("signed by the provider: sent %s, received %s, %d ms", bytesText(v.Receipt.Sent), bytesText(v.Receipt.Received), v.Receipt.Milliseconds))
 	}
 	if v.Anomalous {
