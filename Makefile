@@ -27,7 +27,7 @@ UNIT = $$($(GO) list ./... | grep -v -e /conformance/suite -e /conformance/netns
 # How long all Fuzz functions together may take.
 FUZZTIME ?= 3m
 
-.PHONY: help build deps demo demo-nat demo-pay test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier bench-proof bench-reach sim-inspect clean
+.PHONY: help build deps demo demo-nat demo-pay test lattice vet unit lean sim fuzz conformance check fmt lint tidy vuln bench bench-quick bench-cashier verify-cashier bench-proof bench-reach sim-inspect clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -112,6 +112,9 @@ bench-cashier: ## the ledger's money: applied, signed and stored, verified; its 
 
 bench-proof: ## reports of inspectors: one epoch of 1,000 × 50 rows verified, on one core
 	$(GO) test -run '^$$' -bench . -benchmem -cpu 1 ./proofofservice/...
+
+verify-cashier: ## the books of 200,000 transactions verified, then with one bit changed in each kind of row
+	$(GO) test -count=1 -timeout 30m -v -run TestVerifyNoticesOneBit ./cashier -verify-transactions 200000
 
 bench-quick: build ## the speed table, wireguard-go beside us
 	@conformance/tools/deps all

@@ -38,6 +38,7 @@ type acknowledged struct {
 // of it.
 type cutter struct {
 	disk *vfs.MemFS
+	gate sync.RWMutex // held while a copy is taken; see wrap
 
 	mu           sync.Mutex
 	acknowledged []acknowledged
@@ -52,6 +53,8 @@ func (c *cutter) MaybeError(op errorfs.Op) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	acknowledged := slices.Clone(c.acknowledged) // before the copy: all of it must be in it
+	c.gate.Lock()
+	defer c.gate.Unlock()
 	for _, cfg := range []vfs.CrashCloneCfg{{}, {UnsyncedDataPercent: 50, RNG: c.random}} {
 		c.crashes = append(c.crashes, crash{
 			c.disk.CrashClone(cfg), fmt.Sprintf("%d: op %d on %s, %d%%", len(c.crashes), op.Kind, op.Path, cfg.UnsyncedDataPercent), acknowledged,

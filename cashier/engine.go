@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -45,6 +46,7 @@ func (l *Ledger) run() {
 			l.refuse(nil, ErrClosed)
 			return
 		case s := <-l.queue:
+			runtime.Gosched() // as in the gate
 			batch = l.gather(append(batch, s))
 		case <-next:
 			l.watchClock()

@@ -42,6 +42,9 @@ func (g *gate) run() {
 		case a := <-g.waiting:
 			batch = append(batch[:0], a)
 		}
+		// Whoever is ready to submit does so first: then a batch is made of them. Where
+		// nobody is, this costs nothing.
+		runtime.Gosched()
 	gather:
 		for len(batch) < maxSignatureBatch {
 			select {

@@ -165,7 +165,7 @@ func TestLinearizable(t *testing.T) {
 			t.Logf("%d operations, %d without an answer, %d restarts, %d cuts", len(history), unknown, s.starts, s.cuts)
 			disturbed += unknown + s.starts - 1
 			model := linearModel.ToModel()
-			switch porcupine.CheckOperationsTimeout(model, history, 20*time.Second) {
+			switch porcupine.CheckOperationsTimeout(model, history, 8*time.Second) {
 			case porcupine.Illegal:
 				t.Errorf("no order explains what the clients were told: %v", history)
 			case porcupine.Unknown:
