@@ -120,6 +120,7 @@ func (d *daemon) open(ctx context.Context, group *errgroup.Group) error {
 	if err := d.openMetrics(ctx, group); err != nil {
 		return err
 	}
+	d.start = time.Now() // before anybody can ask for it
 	if err := d.openControl(ctx, group); err != nil {
 		return err
 	}
@@ -127,7 +128,6 @@ func (d *daemon) open(ctx context.Context, group *errgroup.Group) error {
 		return err
 	}
 	d.awaitNetwork(ctx)
-	d.start = time.Now()
 	d.log.Info("ready", "node", d.node.ID().Short(), "version", Version())
 	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
 		d.log.Warn("systemd not told", "err", err)
